@@ -1,0 +1,306 @@
+//! The decisions of admission as pure functions over integer nanoseconds: no clocks, threads or
+//! atomics, so that the pool and a simulator in virtual time run the same code. What the machine is
+//! doing now is gathered in `load`, what work costs is estimated in `cost`.
+//!
+//! The policy in one paragraph: the owner of a job always works on it itself; idle workers may help;
+//! a helper is worth waking when the work that is left pays for the wake-up eight times over; helpers
+//! leave within one chunk when the cores are wanted elsewhere. So a request is never slower than it
+//! would be alone by more than a chunk, and help costs nothing when there are no idle cores.
+
+/// Nanoseconds. Integers, so that a simulation gives the same answer everywhere.
+pub(crate) type Nanos = u64;
+
+/// Work must be worth this many times what sharing it costs. Eight was the smallest factor at which
+/// no load and no quantile was slower than sequential beyond half a per cent, in simulation.
+pub(crate) const PAY_OFF: u64 = 8;
+/// The shortest chunk: below it, claiming and finishing show up in the total.
+pub(crate) const GRAIN_LOW: Nanos = 50_000;
+/// The longest chunk of a shared job: how long an owner may have to wait for its last helper.
+pub(crate) const GRAIN_HIGH: Nanos = 200_000;
+/// The longest stretch an owner holds its async thread.
+pub(crate) const GRAIN_MAX: Nanos = 1_000_000;
+/// The longest a worker without work stays on its core.
+pub(crate) const LINGER_MAX: Nanos = 50_000;
+/// How long an owner holds its async thread while all async threads are busy: neighbours wait for it.
+pub(crate) const HOLD_CROWDED: Nanos = 400_000;
+/// How long while another async thread is parked, and so free to serve the neighbours.
+pub(crate) const HOLD_SPARE: Nanos = 10_000_000;
+/// How many workers one participant wakes at a time: wake-ups spread like a tree, and none of the
+/// woken finds the work gone because a hundred others were woken first.
+pub(crate) const WAKES_AT_ONCE: usize = 2;
+
+/// What the machine is doing now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// Cores this process may use.
+    pub(crate) cores: usize,
+    /// Cores in use: by owners or async threads, and by workers.
+    pub(crate) busy: usize,
+    /// What a wake-up costs: the call, and the time until the woken thread runs.
+    pub(crate) wake: Nanos,
+    /// The 1-minute load average is above the configured limit.
+    pub(crate) veto: bool,
+    /// An async thread is parked.
+    pub(crate) spare_thread: bool,
+}
+
+impl Machine {
+    /// Cores nobody uses.
+    pub(crate) fn idle(self) -> usize {
+        self.cores.saturating_sub(self.busy)
+    }
+}
+
+/// What a route's work costs: `fixed` per chunk and `per_item` per item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) per_item: Nanos,
+    pub(crate) fixed: Nanos,
+}
+
+impl Cost {
+    /// The time `items` take.
+    pub(crate) fn of(self, items: usize) -> Nanos {
+        self.per_item.saturating_mul(items as u64)
+    }
+
+    /// How many items make a chunk of about `grain`; at least one.
+    pub(crate) fn items_in(self, grain: Nanos) -> usize {
+        usize::try_from(grain / self.per_item.max(1)).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The shortest chunk that keeps the fixed part small.
+    pub(crate) fn grain_low(self) -> Nanos {
+        GRAIN_LOW.max(PAY_OFF * self.fixed)
+    }
+}
+
+/// What one more participant costs before it has done anything.
+fn entry(cost: Cost, machine: Machine) -> Nanos {
+    (machine.wake + cost.fixed).max(1)
+}
+
+/// Whether `work` is too little to share with even one helper.
+pub(crate) fn too_small(work: Nanos, cost: Cost, machine: Machine) -> bool {
+    work <= 2 * PAY_OFF * entry(cost, machine)
+}
+
+/// How many participants `work` deserves, the owner included.
+pub(crate) fn desired(work: Nanos, cost: Cost, machine: Machine) -> usize {
+    let paid_for = work / (PAY_OFF * entry(cost, machine));
+    let helpers = usize::try_from(paid_for).unwrap_or(usize::MAX);
+    helpers.saturating_add(1).min(machine.cores)
+}
+
+/// The next chunk of an owner that works alone while others want the cores: `grain` is what the last
+/// one was allowed. Half of what is left at most, so that there is something to share when a core
+/// falls idle.
+pub(crate) fn private_grain(left: Nanos, cost: Cost, grain: Nanos) -> Nanos {
+    let low = cost.grain_low().min(GRAIN_MAX);
+    (left / 2).clamp(low, grain.clamp(low, GRAIN_MAX))
+}
+
+/// What a private owner's next chunk is allowed after one of `grain`.
+pub(crate) fn next_private_grain(grain: Nanos) -> Nanos {
+    grain.saturating_mul(2).min(GRAIN_MAX)
+}
+
+/// The next chunk of a shared job: guided self-scheduling (Polychronopoulos and Kuck, 1987) over the
+/// participants there are and could be, within bounds.
+pub(crate) fn shared_grain(left: Nanos, participants: usize, cost: Cost, machine: Machine) -> Nanos {
+    let hands = participants.saturating_add(machine.idle()).clamp(1, machine.cores.max(1));
+    let low = cost.grain_low();
+    (left / (2 * hands as u64)).clamp(low, GRAIN_HIGH.max(low))
+}
+
+/// How many parked workers to wake for a job now.
+pub(crate) fn wakes(machine: Machine, parked: usize, participants: usize, desired: usize) -> usize {
+    if machine.veto {
+        return 0;
+    }
+    desired.saturating_sub(participants).min(machine.idle()).min(parked).min(WAKES_AT_ONCE)
+}
+
+/// Whether a helper gives its core back: more run than there are cores, or the load limit holds.
+pub(crate) fn must_retire(machine: Machine) -> bool {
+    machine.veto || machine.busy > machine.cores
+}
+
+/// How long a worker that found nothing to do stays on its core before it sleeps: as long as waking it
+/// costs, so that it never wastes more than twice what the best choice would have (the ski-rental
+/// argument of Karlin, Manasse, McGeoch and Owicki, 1990). Not at all when the cores are wanted.
+pub(crate) fn linger(machine: Machine) -> Nanos {
+    if must_retire(machine) { 0 } else { machine.wake.min(LINGER_MAX) }
+}
+
+/// How long an owner holds its async thread before it gives way.
+///
+/// Giving way costs little when all async threads are busy, and they are when it matters. When one is
+/// parked, giving way wakes it for nothing, at ten microseconds and a core, so it is done once after
+/// each wait (`gave_way`): Tokio polls its I/O on one parked thread only, and the thread that did may
+/// be the owner's. The woken thread takes that over, and from then on serves the neighbours.
+pub(crate) fn hold(machine: Machine, gave_way: bool) -> Nanos {
+    if machine.spare_thread && gave_way { HOLD_SPARE } else { HOLD_CROWDED }
+}
+
+/// An open job as a helper sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Work nobody has claimed.
+    pub(crate) left: Nanos,
+    pub(crate) participants: usize,
+    pub(crate) desired: usize,
+}
+
+/// Which open job a worker with nothing to do should help: the one with the least left that still
+/// wants hands. Smallest first empties the most requests soonest, and starves nobody because every
+/// job's owner works on it too.
+pub(crate) fn pick(open: impl Iterator<Item = Open>) -> Option<usize> {
+    open.enumerate()
+        .filter(|(_, job)| job.left > 0 && job.participants < job.desired)
+        .min_by_key(|(_, job)| job.left)
+        .map(|(index, _)| index)
+}
+
+/// Whether a helper leaves a job with `here` left for one with `there` left.
+pub(crate) fn must_switch(here: Nanos, there: Nanos) -> bool {
+    there > 0 && there < here / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Nanos = 1_000;
+    const MS: Nanos = 1_000_000;
+
+    fn machine(cores: usize, busy: usize) -> Machine {
+        Machine { cores, busy, wake: 20 * US, veto: false, spare_thread: false }
+    }
+
+    fn cost(per_item: Nanos) -> Cost {
+        Cost { per_item, fixed: 0 }
+    }
+
+    #[test]
+    fn work_is_shared_only_when_it_pays_for_the_wake_up_eight_times_for_both() {
+        for (work, small) in [(0, true), (319 * US, true), (320 * US, true), (320 * US + 1, false)] {
+            assert_eq!(too_small(work, cost(US), machine(2, 1)), small, "work of {work} ns");
+        }
+        let slow_start = Cost { per_item: US, fixed: 20 * US };
+        assert!(too_small(640 * US, slow_start, machine(2, 1)), "a fixed cost raises the bar");
+    }
+
+    #[test]
+    fn participants_grow_with_the_work_and_stop_at_the_cores() {
+        for (work, cores, want) in [
+            (0, 8, 1),
+            (159 * US, 8, 1),
+            (160 * US, 8, 2),
+            (320 * US, 8, 3),
+            (10 * MS, 8, 8),
+            (10 * MS, 1, 1),
+            (u64::MAX, 64, 64),
+        ] {
+            assert_eq!(desired(work, cost(US), machine(cores, 1)), want, "{work} ns on {cores} cores");
+        }
+    }
+
+    #[test]
+    fn a_private_chunk_is_half_of_what_is_left_between_the_bounds() {
+        for (left, grain, want) in [
+            (10 * MS, 50 * US, 50 * US),
+            (10 * MS, 400 * US, 400 * US),
+            (10 * MS, 9 * MS, MS),
+            (300 * US, MS, 150 * US),
+            (0, MS, 50 * US),
+        ] {
+            assert_eq!(private_grain(left, cost(US), grain), want, "left {left}, grain {grain}");
+        }
+        assert_eq!(next_private_grain(50 * US), 100 * US);
+        assert_eq!(next_private_grain(900 * US), MS);
+    }
+
+    #[test]
+    fn a_private_chunk_of_work_with_a_huge_fixed_part_still_gives_the_thread_back() {
+        let heavy = Cost { per_item: US, fixed: 10 * MS };
+        assert_eq!(private_grain(u64::MAX, heavy, 50 * US), MS);
+    }
+
+    #[test]
+    fn shared_chunks_shrink_towards_the_end_and_with_more_hands() {
+        for (left, participants, m, want) in [
+            (10 * MS, 1, machine(2, 1), 200 * US),
+            (600 * US, 2, machine(2, 2), 150 * US),
+            (600 * US, 1, machine(16, 1), 50 * US),
+            (100 * US, 2, machine(2, 2), 50 * US),
+        ] {
+            assert_eq!(shared_grain(left, participants, cost(US), m), want, "left {left} on {m:?}");
+        }
+        let heavy = Cost { per_item: US, fixed: 100 * US };
+        assert_eq!(shared_grain(10 * MS, 1, heavy, machine(2, 1)), 800 * US, "the low bound wins");
+    }
+
+    #[test]
+    fn nobody_is_woken_without_an_idle_core_a_parked_worker_and_work_for_it() {
+        let veto = Machine { veto: true, ..machine(8, 1) };
+        for (m, parked, participants, desired, want) in [
+            (machine(8, 1), 8, 1, 8, 2),
+            (machine(8, 7), 8, 1, 8, 1),
+            (machine(8, 8), 8, 1, 8, 0),
+            (machine(8, 20), 8, 1, 8, 0),
+            (machine(8, 1), 0, 1, 8, 0),
+            (machine(8, 1), 8, 3, 3, 0),
+            (machine(8, 1), 8, 5, 3, 0),
+            (veto, 8, 1, 8, 0),
+        ] {
+            assert_eq!(wakes(m, parked, participants, desired), want, "{m:?}, {parked} parked");
+        }
+    }
+
+    #[test]
+    fn helpers_leave_when_more_run_than_there_are_cores_or_the_limit_holds() {
+        assert!(!must_retire(machine(2, 2)));
+        assert!(must_retire(machine(2, 3)));
+        assert!(must_retire(Machine { veto: true, ..machine(8, 1) }));
+    }
+
+    #[test]
+    fn an_idle_worker_lingers_for_what_a_wake_up_costs_unless_the_cores_are_wanted() {
+        assert_eq!(linger(machine(2, 2)), 20 * US);
+        assert_eq!(linger(machine(2, 3)), 0);
+        assert_eq!(linger(Machine { wake: 200 * US, ..machine(2, 1) }), LINGER_MAX);
+    }
+
+    #[test]
+    fn an_owner_holds_its_thread_long_only_while_another_one_serves_the_neighbours() {
+        let spare = Machine { spare_thread: true, ..machine(2, 1) };
+        assert_eq!(hold(spare, true), HOLD_SPARE);
+        assert_eq!(hold(spare, false), HOLD_CROWDED);
+        assert_eq!(hold(machine(2, 2), true), HOLD_CROWDED);
+        assert_eq!(hold(machine(2, 2), false), HOLD_CROWDED);
+    }
+
+    #[test]
+    fn the_job_with_the_least_left_that_wants_hands_is_picked() {
+        let open = |left, participants, desired| Open { left, participants, desired };
+        assert_eq!(pick([].into_iter()), None);
+        assert_eq!(pick([open(9, 1, 2), open(3, 1, 2), open(5, 1, 2)].into_iter()), Some(1));
+        assert_eq!(pick([open(9, 1, 2), open(3, 2, 2), open(0, 1, 2)].into_iter()), Some(0));
+        assert_eq!(pick([open(9, 2, 2)].into_iter()), None);
+    }
+
+    #[test]
+    fn a_helper_changes_jobs_only_for_one_with_less_than_half() {
+        for (here, there, want) in [(10, 4, true), (10, 5, false), (10, 0, false), (0, 0, false)] {
+            assert_eq!(must_switch(here, there), want, "here {here}, there {there}");
+        }
+    }
+
+    #[test]
+    fn chunk_lengths_are_at_least_one_item() {
+        assert_eq!(cost(200 * US).items_in(50 * US), 1);
+        assert_eq!(cost(0).items_in(50 * US), 50_000);
+        assert_eq!(cost(US).items_in(50 * US), 50);
+    }
+}

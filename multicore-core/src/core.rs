@@ -1,0 +1,58 @@
+//! What a pool's handle, its workers and the owners of its jobs share. Only state and small questions
+//! about it; starting and stopping is in `pool`, a worker's loop in `worker`.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::cost::CostModel;
+use crate::admission::load::Load;
+use crate::admission::policy::Machine;
+use crate::db::Database;
+use crate::job::Help;
+use crate::job::registry::Registry;
+use crate::mode::Counters;
+use crate::worker::Run;
+
+/// The shared part of one pool.
+pub(crate) struct Core<DB: Database> {
+    pub(crate) registry: Registry<dyn Help<DB>, Arc<dyn Run<DB>>>,
+    pub(crate) load: Arc<Load>,
+    pub(crate) decisions: Counters,
+    pub(crate) costs: Costs,
+    pub(crate) source: DB::Pool,
+    /// The time limit of a list, a map, ranges or a task's `get`; none by default.
+    pub(crate) timeout: Option<Duration>,
+    /// Cancelled when a shutdown's deadline has passed: whatever can stop, stops.
+    pub(crate) halted: CancellationToken,
+}
+
+impl<DB: Database> Core<DB> {
+    /// What the machine is doing now.
+    pub(crate) fn machine(&self) -> Machine {
+        self.load.machine(self.registry.awake())
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.is_cancelled()
+    }
+}
+
+/// The cost models of the routes, by the type of the work done there: each closure of a program has a
+/// type of its own.
+#[derive(Default)]
+pub(crate) struct Costs(RwLock<HashMap<TypeId, Arc<CostModel>>>);
+
+impl Costs {
+    /// The model for work of type `W`.
+    pub(crate) fn of<W: 'static>(&self) -> Arc<CostModel> {
+        let key = TypeId::of::<W>();
+        if let Some(model) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(model);
+        }
+        Arc::clone(self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+}

@@ -1,0 +1,482 @@
+//! The owner's side of a job: it reads items, works on them itself, and publishes the job when help
+//! would pay. What to do next is asked of `policy` before each chunk; this file carries it out.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+
+use super::{Failure, Help, Job, Work, guarded};
+use crate::admission::cost::{CostModel, Samples, blend};
+use crate::admission::load::Owning;
+use crate::admission::policy::{self, Cost, GRAIN_HIGH, GRAIN_LOW, GRAIN_MAX, Machine, Nanos};
+use crate::core::Core;
+use crate::db::Database;
+use crate::mode::{Execution, Mode, Reason};
+
+/// How many items an owner reads at a time: few enough that a database driver that reads ahead (sqlx's
+/// for SQLite: 50 rows) is never kept waiting.
+const READ_BATCH: usize = 32;
+/// How many items wait for helpers at the most before the owner stops reading.
+const READ_AHEAD: usize = 512;
+/// After how many items read without a pause the clock is asked.
+const READ_CHECK: usize = 64;
+/// Within a stretch of work the clock is asked about this often.
+const CLOCK_EVERY: Nanos = 25_000;
+
+/// What a finished job gives.
+pub(crate) struct Finished<O> {
+    /// The chunks in the order of the items.
+    pub(crate) outs: Vec<O>,
+    pub(crate) mode: Mode,
+}
+
+/// How a caller wants a job run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish {
+    pub(crate) execution: Execution,
+    /// Items a chunk, in place of what the policy says.
+    pub(crate) chunk_length: Option<NonZeroUsize>,
+}
+
+/// The owner of one job. Dropped early it takes the job back: nothing more is handed out, and chunks
+/// that run end by themselves with their results dropped.
+pub(crate) struct Owner<'c, DB: Database, W: Work> {
+    core: &'c Core<DB>,
+    work: Arc<W>,
+    model: Arc<CostModel>,
+    wish: Wish,
+    known: Option<Cost>,
+    measured: Samples,
+    /// What the items still to come are expected to cost; none until the first were measured.
+    cost: Option<Cost>,
+    /// How many more items may come.
+    unread: usize,
+    /// Items read and not offered to anyone.
+    private: VecDeque<W::Item>,
+    /// The chunk the owner is adding to while it is alone.
+    current: Option<W::Out>,
+    /// Its finished ones. All come before those of the shared job.
+    outs: Vec<W::Out>,
+    shared: Option<Shared<'c, DB, W>>,
+    /// What a private chunk may take.
+    grain: Nanos,
+    /// Since when the async thread has been held.
+    held_since: Instant,
+    /// Whether the owner gave way since it last waited.
+    gave_way: bool,
+    /// What the machine was doing when last asked.
+    machine: Machine,
+    chunks: usize,
+    reason: Option<Reason>,
+    /// How the private part failed. A shared job keeps its failures itself.
+    failure: Option<Failure<W::Error>>,
+    _owning: Owning<'c>,
+}
+
+/// A published job; dropped, it is taken back.
+struct Shared<'c, DB: Database, W: Work> {
+    core: &'c Core<DB>,
+    job: Arc<Job<W>>,
+    open: Arc<dyn Help<DB>>,
+}
+
+impl<DB: Database, W: Work> Drop for Shared<'_, DB, W> {
+    fn drop(&mut self) {
+        self.core.registry.withdraw(&self.open);
+        self.job.chunks.close();
+    }
+}
+
+impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
+    /// An owner of about `expected` items, an upper bound.
+    pub(crate) fn new(
+        core: &'c Core<DB>,
+        work: W,
+        model: Arc<CostModel>,
+        wish: Wish,
+        expected: usize,
+    ) -> Self {
+        let known = model.estimate();
+        Owner {
+            core,
+            work: Arc::new(work),
+            model,
+            wish,
+            known,
+            measured: Samples::default(),
+            cost: known,
+            unread: expected,
+            private: VecDeque::new(),
+            current: None,
+            outs: Vec::new(),
+            shared: None,
+            grain: GRAIN_LOW,
+            held_since: Instant::now(),
+            gave_way: false,
+            machine: core.machine(),
+            chunks: 0,
+            reason: None,
+            failure: None,
+            _owning: core.load.own(),
+        }
+    }
+
+    /// Reads all of `items`, working on them meanwhile. Returns when the last was read (some may still
+    /// wait for `finish`), when a chunk failed (`finish` says how), or with the stream's own error;
+    /// items read before that error come before it in order, so `finish` decides which one counts.
+    pub(crate) async fn feed<S, E>(&mut self, mut items: Pin<&mut S>) -> Result<(), E>
+    where
+        S: Stream<Item = Result<W::Item, E>> + ?Sized,
+    {
+        // A route whose cost is known can call for help as soon as there are rows to help with.
+        self.decide();
+        while !self.failed() {
+            let (low, high) = self.marks();
+            let mut read = 0;
+            while self.waiting() < if read == 0 { low } else { high } {
+                let polled = poll_fn(|context| Poll::Ready(items.as_mut().poll_next(context))).await;
+                let next = match polled {
+                    Poll::Ready(next) => next,
+                    Poll::Pending if self.waiting() > 0 => break,
+                    Poll::Pending => {
+                        let next = poll_fn(|context| items.as_mut().poll_next(context)).await;
+                        self.held_since = Instant::now();
+                        self.gave_way = false;
+                        next
+                    }
+                };
+                let Some(item) = next else {
+                    self.unread = 0;
+                    return Ok(());
+                };
+                self.accept(item?);
+                read += 1;
+                if read % READ_CHECK == 0 {
+                    self.give_way(Instant::now()).await;
+                }
+            }
+            self.step().await;
+        }
+        Ok(())
+    }
+
+    /// Works on what was read, waits for the helpers' last chunks, and returns the results in order,
+    /// or the failure that comes first in the order of the items.
+    pub(crate) async fn finish(mut self) -> Result<Finished<W::Out>, Failure<W::Error>> {
+        self.unread = 0;
+        while self.waiting() > 0 && !self.failed() {
+            self.step().await;
+        }
+        self.outs.extend(self.current.take());
+        let mut peak = 1;
+        if let Some(shared) = self.shared.take() {
+            let results = poll_fn(|context| shared.job.chunks.poll_results(context)).await;
+            peak = shared.job.peak();
+            for result in results {
+                self.outs.push(result?);
+                self.chunks += 1;
+            }
+        }
+        self.model.learn(&self.measured);
+        let mode = if peak > 1 {
+            Mode::Parallel { participants: peak, chunks: self.chunks }
+        } else {
+            Mode::Sequential(self.reason.unwrap_or(Reason::TooSmall))
+        };
+        self.core.decisions.count(mode);
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(Finished { outs: self.outs, mode }),
+        }
+    }
+
+    /// Items read and not claimed by anyone.
+    fn waiting(&self) -> usize {
+        self.private.len() + self.shared.as_ref().map_or(0, |shared| shared.job.chunks.waiting())
+    }
+
+    fn failed(&self) -> bool {
+        self.failure.is_some() || self.shared.as_ref().is_some_and(|shared| !shared.job.chunks.is_open())
+    }
+
+    /// When the owner reads: with fewer items waiting than the first number, until the second. Reading
+    /// feeds everyone, so a shared job wants a chunk for each participant there is or could be.
+    /// Reading goes by the batch: drivers that read ahead on a thread of their own sleep and wake once
+    /// a batch then, and not once an item.
+    fn marks(&self) -> (usize, usize) {
+        let Some(cost) = self.cost else { return (1, 1) };
+        match &self.shared {
+            None => (1, READ_BATCH),
+            Some(shared) => {
+                let hands = shared.job.participants() as u64 + 1;
+                let low = cost.items_in(hands * GRAIN_HIGH).min(READ_AHEAD);
+                (low, low + low.max(READ_BATCH))
+            }
+        }
+    }
+
+    fn accept(&mut self, item: W::Item) {
+        self.unread = self.unread.saturating_sub(1);
+        self.private.push_back(item);
+        let Some(cost) = self.cost else { return };
+        if self.shared.is_some() && self.private.len() >= cost.items_in(GRAIN_LOW) {
+            self.offer(None);
+        }
+    }
+
+    /// Moves what was read to where helpers can claim it, and wakes some if that pays.
+    fn offer(&mut self, machine: Option<Machine>) {
+        let Some(shared) = &self.shared else { return };
+        shared.job.unread.store(self.unread, Ordering::Relaxed);
+        if !self.private.is_empty() {
+            shared.job.chunks.push(&mut self.private);
+        }
+        let parked = self.core.registry.parked();
+        if parked == 0 {
+            return;
+        }
+        let machine = machine.unwrap_or_else(|| self.core.machine());
+        let wakes = shared.job.wakes(machine, parked);
+        if wakes > 0 {
+            self.core.registry.wake_for(&shared.open, wakes);
+        }
+    }
+
+    /// One chunk, by whatever way the policy says now.
+    async fn step(&mut self) {
+        let machine = self.decide();
+        let now = match self.shared {
+            Some(_) => self.shared_chunk(machine).await,
+            None => self.private_chunk(machine),
+        };
+        if let Some(now) = now {
+            self.give_way(now).await;
+        }
+    }
+
+    /// Publishes the job unless there is a reason not to. Returns what the machine is doing now.
+    fn decide(&mut self) -> Machine {
+        self.machine = self.core.machine();
+        if self.shared.is_none() {
+            match self.reason_to_stay_alone(self.machine) {
+                None => self.publish(),
+                Some(reason) => self.stays(reason),
+            }
+        }
+        self.machine
+    }
+
+    /// Why not to ask for help now, if there is a reason. `TooSmall` while nothing is known yet: if
+    /// the job ends before that, it was.
+    fn reason_to_stay_alone(&self, machine: Machine) -> Option<Reason> {
+        match self.wish.execution {
+            Execution::Sequential => return Some(Reason::Forced),
+            Execution::Parallel => return None,
+            Execution::Auto => {}
+        }
+        if machine.cores <= 1 || self.core.registry.workers() == 0 {
+            return Some(Reason::OneCore);
+        }
+        if machine.veto {
+            return Some(Reason::LoadAverage);
+        }
+        let Some(cost) = self.cost else { return Some(Reason::TooSmall) };
+        if policy::too_small(self.left(cost), cost, machine) {
+            return Some(Reason::TooSmall);
+        }
+        (machine.idle() == 0).then_some(Reason::Busy)
+    }
+
+    /// Remembers why there was no help. Towards its end every job is too small, so the first other
+    /// reason is the one that counts.
+    fn stays(&mut self, reason: Reason) {
+        if matches!(self.reason, None | Some(Reason::TooSmall)) {
+            self.reason = Some(reason);
+        }
+    }
+
+    fn left(&self, cost: Cost) -> Nanos {
+        cost.of(self.waiting().saturating_add(self.unread))
+    }
+
+    fn publish(&mut self) {
+        let cost = self.cost.unwrap_or(Cost { per_item: 1, fixed: 0 });
+        let forced = self.wish.execution == Execution::Parallel;
+        let job = Arc::new(Job::new(Arc::clone(&self.work), cost, forced, self.wish.chunk_length));
+        let open: Arc<dyn Help<DB>> = Arc::clone(&job) as Arc<dyn Help<DB>>;
+        if !self.core.registry.publish(Arc::clone(&open)) {
+            self.stays(Reason::Stopped);
+            return;
+        }
+        self.reason = Some(Reason::Unclaimed);
+        self.outs.extend(self.current.take());
+        self.shared = Some(Shared { core: self.core, job, open });
+    }
+
+    /// Works alone for as long as the policy allows. The items' results go on in one growing chunk.
+    fn private_chunk(&mut self, machine: Machine) -> Option<Instant> {
+        if self.private.is_empty() {
+            return None;
+        }
+        let limit = match self.cost {
+            None => GRAIN_LOW,
+            Some(cost) if policy::too_small(self.left(cost), cost, machine) => GRAIN_MAX,
+            Some(cost) => {
+                let limit = policy::private_grain(self.left(cost), cost, self.grain);
+                self.grain = policy::next_private_grain(self.grain);
+                limit
+            }
+        };
+        let most = self.wish.chunk_length.map_or(self.private.len(), NonZeroUsize::get);
+        let mut out = match self.current.take() {
+            Some(out) if !self.work.is_full(&out) => out,
+            full => {
+                self.outs.extend(full);
+                self.work.begin(self.private.len().saturating_add(self.unread))
+            }
+        };
+        let mut source = self.private.drain(..most.min(self.private.len()));
+        let mut stretch = Stretch::begin(limit);
+        let result = stretch.run(&*self.work, &mut source, &mut out);
+        // What the time was too short for goes back to the front, in order.
+        let rest: Vec<_> = source.collect();
+        rest.into_iter().rev().for_each(|item| self.private.push_front(item));
+        self.chunks += 1;
+        match result {
+            Ok(()) => self.current = Some(out),
+            Err(failure) => {
+                self.failure = Some(failure);
+                self.private.clear();
+            }
+        }
+        self.measure(&stretch);
+        Some(stretch.now)
+    }
+
+    /// Claims a chunk of the shared job like everyone else and works on it, giving way within it
+    /// should it take longer than expected.
+    async fn shared_chunk(&mut self, machine: Machine) -> Option<Instant> {
+        self.offer(Some(machine));
+        let shared = self.shared.as_ref()?;
+        let job = Arc::clone(&shared.job);
+        let alone = job.participants() == 1 && machine.idle() == 0 && !job.forced;
+        let length = match self.cost {
+            // Nobody there and nobody to come: chunks as long as a private owner's.
+            Some(cost) if alone && self.wish.chunk_length.is_none() => {
+                let grain = policy::private_grain(self.left(cost), cost, self.grain);
+                self.grain = policy::next_private_grain(self.grain);
+                cost.items_in(grain)
+            }
+            _ => job.next_length(machine),
+        };
+        let mut claim = job.chunks.claim(length)?;
+        let items = claim.take();
+        let mut out = match guarded::<_, W::Error>(|| Ok(self.work.begin(items.len()))) {
+            Ok(out) => out,
+            Err(failure) => {
+                claim.finish(Err(failure));
+                return None;
+            }
+        };
+        let mut source = items.into_iter();
+        let result = loop {
+            let mut stretch = Stretch::begin(GRAIN_MAX);
+            let result = stretch.run(&*self.work, &mut source, &mut out);
+            self.measure(&stretch);
+            if let (Some(cost), Some(shared)) = (self.cost, &self.shared) {
+                shared.job.set_cost(cost);
+            }
+            if result.is_err() || source.len() == 0 {
+                break result.map(|()| stretch.now);
+            }
+            self.give_way(stretch.now).await;
+        };
+        match result {
+            Ok(now) => {
+                claim.finish(Ok(out));
+                Some(now)
+            }
+            Err(failure) => {
+                claim.finish(Err(failure));
+                None
+            }
+        }
+    }
+
+    fn measure(&mut self, stretch: &Stretch) {
+        let elapsed = u64::try_from(stretch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.measured.add(stretch.done, elapsed, self.cost);
+        self.cost = blend(self.known, &self.measured, GRAIN_LOW);
+    }
+
+    /// Gives the async thread to others if it has been held long enough.
+    async fn give_way(&mut self, now: Instant) {
+        let hold = Duration::from_nanos(policy::hold(self.machine, self.gave_way));
+        if now.saturating_duration_since(self.held_since) >= hold {
+            tokio::task::yield_now().await;
+            self.held_since = Instant::now();
+            self.gave_way = true;
+        }
+    }
+}
+
+/// An uninterrupted stretch of work, ended by the clock.
+struct Stretch {
+    limit: Duration,
+    start: Instant,
+    now: Instant,
+    done: usize,
+}
+
+impl Stretch {
+    fn begin(limit: Nanos) -> Self {
+        let start = Instant::now();
+        Stretch { limit: Duration::from_nanos(limit), start, now: start, done: 0 }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// Works on items until none is left or the time is up, at least on one.
+    fn run<W: Work>(
+        &mut self,
+        work: &W,
+        items: &mut impl Iterator<Item = W::Item>,
+        out: &mut W::Out,
+    ) -> Result<(), Failure<W::Error>> {
+        let result = guarded(|| {
+            let mut check = 1;
+            for item in items.by_ref() {
+                work.add(item, out)?;
+                self.done += 1;
+                if self.done >= check {
+                    self.now = Instant::now();
+                    let elapsed = self.elapsed();
+                    if elapsed >= self.limit {
+                        return Ok(());
+                    }
+                    check = self.done + next_check(self.done, elapsed);
+                }
+            }
+            Ok(())
+        });
+        self.now = Instant::now();
+        result
+    }
+}
+
+/// After how many more items to ask the clock, `done` having taken `elapsed`: as many as take
+/// `CLOCK_EVERY`, and never more than were done, so that a cost that rises is noticed.
+fn next_check(done: usize, elapsed: Duration) -> usize {
+    let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let stride = (done as u64).saturating_mul(CLOCK_EVERY) / elapsed;
+    usize::try_from(stride).unwrap_or(usize::MAX).clamp(1, done.max(1))
+}

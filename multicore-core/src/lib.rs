@@ -1,0 +1,55 @@
+//! Lends idle cores to one piece of work, and takes them back when others need them.
+//!
+//! A pool of persistent worker threads, each with a database connection of its own, beside an async
+//! server. The work of a request (rows to decode, render and serialise; items to map; ranges to query)
+//! is done by the request itself, and idle workers help as long as that pays. When no core is idle it
+//! runs exactly as it would without this library.
+//!
+//! This crate knows nothing of HTTP; `multicore-axum` puts it into axum.
+//!
+//! # Features
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `sqlite` | lists from SQLite, through sqlx |
+//! | `postgres` | lists from PostgreSQL, through sqlx |
+//! | `mysql` | lists from MySQL and MariaDB, through sqlx |
+//!
+//! None is on by default; without any, a pool of `()` has no database.
+
+mod sync;
+
+mod admission;
+mod core;
+mod db;
+mod error;
+mod job;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod list;
+#[cfg(all(test, multicore_loom))]
+mod loom_models;
+mod map;
+mod mode;
+mod pool;
+mod range_job;
+mod ranges;
+mod task;
+mod worker;
+
+pub use self::{
+    admission::{InvalidLoadLimit, LoadLimit},
+    db::Database,
+    error::{BoxError, RangesError, StartError, StartStep, TaskError},
+    mode::{Decisions, Execution, Mode, Reason},
+    pool::{Builder, Multicore, ShutdownReport, Stats},
+    ranges::ranges,
+    task::Task,
+};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use self::{
+    db::SqlDatabase,
+    list::{List, ListError, ListQuery, OrderBy, Page, asc, desc},
+};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[doc(no_inline)]
+pub use sqlx::{Database as SqlxDatabase, Error as SqlxError, FromRow};

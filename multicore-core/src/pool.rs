@@ -1,0 +1,426 @@
+//! A pool's life: building, starting, statistics, shutting down. What runs on it is in `task`, `map`,
+//! `range_job` and `list`.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::LoadLimit;
+use crate::admission::load::{Load, LoadSource, Sampler, system_load};
+use crate::core::{Core, Costs};
+use crate::db::Database;
+use crate::error::{BoxError, StartError, StartStep};
+use crate::job::registry::Registry;
+use crate::mode::{Counters, Decisions};
+use crate::worker::{Exit, Worker};
+
+/// How long cancelled work may take to unwind after a shutdown's deadline.
+const UNWIND_WITHIN: Duration = Duration::from_secs(1);
+
+/// The handle to a pool: cheap to clone, usable from any thread. When the last clone is dropped, the
+/// workers finish what is queued and stop; [`shutdown`](Multicore::shutdown) also waits for them.
+pub struct Multicore<DB: Database> {
+    pub(crate) core: Arc<Core<DB>>,
+    threads: Arc<Threads<DB>>,
+}
+
+impl<DB: Database> Clone for Multicore<DB> {
+    fn clone(&self) -> Self {
+        Multicore { core: Arc::clone(&self.core), threads: Arc::clone(&self.threads) }
+    }
+}
+
+impl<DB: Database> fmt::Debug for Multicore<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Multicore").field("database", &DB::NAME).field("stats", &self.stats()).finish()
+    }
+}
+
+/// The threads of a pool. Workers hold the core, never this, so that the last handle's drop is seen.
+struct Threads<DB: Database> {
+    core: Arc<Core<DB>>,
+    handles: Mutex<Vec<(String, JoinHandle<()>)>>,
+    ended: watch::Receiver<usize>,
+    _sampler: Sampler,
+}
+
+impl<DB: Database> Drop for Threads<DB> {
+    fn drop(&mut self) {
+        // Not joined: this may run on an async thread.
+        self.core.registry.drain();
+    }
+}
+
+/// Settings of a pool, and its start.
+pub struct Builder<DB: Database> {
+    name: String,
+    workers: Option<usize>,
+    cores: Option<usize>,
+    max_load_average: Option<LoadLimit>,
+    load_source: LoadSource,
+    timeout: Option<Duration>,
+    pool: Option<DB::Pool>,
+}
+
+impl<DB: Database> Default for Builder<DB> {
+    fn default() -> Self {
+        Builder {
+            name: "multicore".to_owned(),
+            workers: None,
+            cores: None,
+            max_load_average: None,
+            load_source: Box::new(system_load),
+            timeout: None,
+            pool: DB::no_pool(),
+        }
+    }
+}
+
+impl<DB: Database> fmt::Debug for Builder<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("workers", &self.workers)
+            .field("cores", &self.cores)
+            .field("max_load_average", &self.max_load_average)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<DB: Database> Builder<DB> {
+    /// What the workers' threads are called, followed by `-` and a number. Default `multicore`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How many worker threads, each with a connection of its own. Default: the cores this process may
+    /// use. More are of no use to computing; fewer save connections. Zero is an error at start.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// How many cores to count on. Default: what the system says this process may use, read again
+    /// every ten seconds. Lower it to keep cores free for other processes. Zero is an error at start.
+    #[must_use]
+    pub fn cores(mut self, cores: usize) -> Self {
+        self.cores = Some(cores);
+        self
+    }
+
+    /// The 1-minute load average per core above which no help is given. Default: none.
+    #[must_use]
+    pub fn max_load_average(mut self, limit: LoadLimit) -> Self {
+        self.max_load_average = Some(limit);
+        self
+    }
+
+    /// Where the load average comes from, asked once a second on a thread of its own. Default: the
+    /// system's, which in a container is the host's. None means unknown, which never vetoes.
+    #[must_use]
+    pub fn load_source(mut self, source: impl Fn() -> Option<f64> + Send + Sync + 'static) -> Self {
+        self.load_source = Box::new(source);
+        self
+    }
+
+    /// How long a list, a map, ranges or a task's `get` may take. Default: no limit. Zero is an error
+    /// at start.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The application's own connection pool: workers connect with its options, and lists read through
+    /// it. Hooks set on the pool itself (such as `after_connect`) do not reach the workers.
+    #[must_use]
+    pub fn pool(mut self, pool: DB::Pool) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// Starts the workers and opens their connections; all are up when this returns. Must be called
+    /// on a Tokio runtime, whose threads count as busy cores from then on.
+    ///
+    /// # Errors
+    /// A setting that means nothing, or the first worker that failed and the step at which it did.
+    /// Nothing is left running then.
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, it stops what it started.
+    pub async fn start(self) -> Result<Multicore<DB>, StartError> {
+        self.check()?;
+        let source = self.pool.ok_or(StartError::NoPool { database: DB::NAME })?;
+        if let Some(why) = DB::not_shareable(&source) {
+            return Err(StartError::NotShareable { database: DB::NAME, why });
+        }
+        let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.metrics());
+        let load = Load::new(runtime, self.cores, self.max_load_average, self.load_source);
+        let load = Arc::new(load);
+        let workers = self.workers.unwrap_or_else(|| load.cores());
+        let sampler = Sampler::start(&self.name, &load).map_err(|error| StartError::Worker {
+            worker: format!("{}-load", self.name),
+            step: StartStep::Thread,
+            source: error.into(),
+        })?;
+        let core = Arc::new(Core {
+            registry: Registry::new(workers),
+            load,
+            decisions: Counters::default(),
+            costs: Costs::default(),
+            source,
+            timeout: self.timeout,
+            halted: CancellationToken::new(),
+        });
+        let threads = start_workers(&self.name, workers, &core, sampler).await?;
+        announce(&self.name, &core, self.max_load_average);
+        Ok(Multicore { core, threads: Arc::new(threads) })
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        for (key, value) in [("workers", self.workers), ("cores", self.cores)] {
+            if value == Some(0) {
+                let accepted = "a whole number from 1";
+                return Err(StartError::Setting { key, value: "0".to_owned(), accepted });
+            }
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            let accepted = "a duration above zero, such as 30s";
+            return Err(StartError::Setting { key: "timeout", value: "0s".to_owned(), accepted });
+        }
+        Ok(())
+    }
+}
+
+/// Says what was understood, so that a wrong limit is seen on the first day.
+fn announce<DB: Database>(name: &str, core: &Core<DB>, limit: Option<LoadLimit>) {
+    let cores = core.load.cores();
+    tracing::info!(
+        pool = name,
+        database = DB::NAME,
+        workers = core.registry.workers(),
+        cores,
+        physical_cores = num_cpus::get_physical(),
+        "multicore started"
+    );
+    match limit {
+        Some(limit) => tracing::info!(
+            pool = name,
+            "max-load-average is {limit}: no help above a 1-minute load average of {:.2} on {cores} cores",
+            limit.on(cores)
+        ),
+        None => tracing::info!(pool = name, "max-load-average is not set: the load average never vetoes"),
+    }
+}
+
+/// Halts the workers of a start that did not come to its end.
+struct Unfinished<'a, DB: Database>(Option<&'a Core<DB>>);
+
+impl<DB: Database> Drop for Unfinished<'_, DB> {
+    fn drop(&mut self) {
+        if let Some(core) = self.0 {
+            core.halted.cancel();
+            core.registry.halt();
+        }
+    }
+}
+
+async fn start_workers<DB: Database>(
+    name: &str,
+    workers: usize,
+    core: &Arc<Core<DB>>,
+    sampler: Sampler,
+) -> Result<Threads<DB>, StartError> {
+    let (exit, mut ended) = watch::channel(0);
+    let (report, mut reports) = mpsc::channel(workers);
+    let mut unfinished = Unfinished(Some(&**core));
+    let mut handles = Vec::with_capacity(workers);
+    let mut failure = None;
+    for index in 0..workers {
+        let worker = format!("{name}-{index}");
+        let (core, exit, report) = (Arc::clone(core), Exit(exit.clone()), report.clone());
+        let spawned = std::thread::Builder::new().name(worker.clone()).spawn(move || {
+            // Dropped last: the core and the connection are gone when the exit is counted.
+            let _exit = exit;
+            match Worker::start(index, core) {
+                Ok(ready) => {
+                    // A start that was given up has nobody to report to, and is halted.
+                    let _reported = report.blocking_send(Ok(()));
+                    drop(report);
+                    ready.work();
+                }
+                Err((step, source)) => {
+                    let _reported = report.blocking_send(Err((index, step, source)));
+                }
+            }
+        });
+        match spawned {
+            Ok(handle) => handles.push((worker, handle)),
+            Err(error) => {
+                let source: BoxError = error.into();
+                failure = Some((index, StartStep::Thread, source));
+                break;
+            }
+        }
+    }
+    drop(report);
+    let mut ready = 0;
+    while failure.is_none() && ready < workers {
+        match reports.recv().await {
+            Some(Ok(())) => ready += 1,
+            Some(Err(failed)) => failure = Some(failed),
+            None => failure = Some((ready, StartStep::Runtime, "it ended without a report".into())),
+        }
+    }
+    let Some((index, step, source)) = failure else {
+        unfinished.0 = None;
+        return Ok(Threads {
+            core: Arc::clone(core),
+            handles: Mutex::new(handles),
+            ended,
+            _sampler: sampler,
+        });
+    };
+    drop(unfinished);
+    let started = handles.len();
+    // The sender lives in the workers; that they are all gone is what is waited for.
+    let _all = ended.wait_for(|ended| *ended == started).await;
+    Err(StartError::Worker { worker: format!("{name}-{index}"), step, source })
+}
+
+impl<DB: Database> Multicore<DB> {
+    /// Settings for a new pool.
+    pub fn builder() -> Builder<DB> {
+        Builder::default()
+    }
+
+    /// What the pool is doing and has done.
+    pub fn stats(&self) -> Stats {
+        let core = &self.core;
+        Stats {
+            workers: core.registry.workers(),
+            busy: core.registry.awake(),
+            queue: core.registry.queued(),
+            jobs: core.registry.open_jobs(),
+            owners: core.load.owners(),
+            cores: core.load.cores(),
+            load_average: core.load.average(),
+            vetoed: core.load.veto(),
+            wake_nanos: core.load.wake(),
+            decisions: core.decisions.read(),
+        }
+    }
+
+    /// Reads the load average and the core count now instead of at the next second.
+    pub fn sample_load(&self) {
+        self.core.load.sample_cores();
+        self.core.load.sample_average();
+    }
+
+    /// Stops the pool: nothing new is taken, what runs and what is queued is finished, the threads are
+    /// joined. What is not done after `deadline` is cut: queued runs never begin and their callers are
+    /// told, ranges are dropped where they wait. A closure that computes cannot be stopped from
+    /// outside; a worker stuck in one after another second is named in the report and left behind.
+    ///
+    /// Lists and maps that are under way go on by themselves, sequentially. A second call reports that
+    /// nothing was left to do.
+    ///
+    /// # Cancel safety
+    /// Dropped early, the pool still takes nothing new and ends when its queue is empty.
+    pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        let core = &self.core;
+        core.registry.drain();
+        let mut handles =
+            std::mem::take(&mut *self.threads.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut ended = self.threads.ended.clone();
+        let workers = core.registry.workers();
+        let mut report = ShutdownReport { joined: 0, cut: 0, stuck: Vec::new() };
+        if tokio::time::timeout(deadline, ended.wait_for(|ended| *ended == workers)).await.is_err() {
+            let never_begun = core.registry.halt();
+            report.cut = never_begun.len();
+            for run in never_begun {
+                run.refuse();
+            }
+            core.halted.cancel();
+            let _unwound =
+                tokio::time::timeout(UNWIND_WITHIN, ended.wait_for(|ended| *ended == workers)).await;
+        }
+        let all_ended = *ended.borrow() == workers;
+        for (name, handle) in handles.drain(..) {
+            // Past its last line, a thread needs microseconds to end.
+            if all_ended || handle.is_finished() {
+                // Workers catch the panics of what they run; one of their own was reported by the hook.
+                let _joined = handle.join();
+                report.joined += 1;
+            } else {
+                report.stuck.push(name);
+            }
+        }
+        report
+    }
+}
+
+/// What a pool is doing and has done; numbers read one after the other, not at one instant.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+#[serde(rename_all = "kebab-case")]
+pub struct Stats {
+    /// Worker threads.
+    pub workers: usize,
+    /// Workers that are not parked.
+    pub busy: usize,
+    /// Runs that wait for a worker.
+    pub queue: usize,
+    /// Jobs that workers may help with now.
+    pub jobs: usize,
+    /// Requests that are working on a job of their own now.
+    pub owners: usize,
+    /// Cores the pool counts on.
+    pub cores: usize,
+    /// The last 1-minute load average read, if the system has one.
+    pub load_average: Option<f64>,
+    /// Whether the load average is above `max-load-average` now.
+    pub vetoed: bool,
+    /// What waking a worker is estimated to cost, in nanoseconds.
+    pub wake_nanos: u64,
+    /// How often each decision was taken.
+    pub decisions: Decisions,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ShutdownReport {
+    /// Worker threads that ended and were joined.
+    pub joined: usize,
+    /// Queued runs that never began.
+    pub cut: usize,
+    /// Workers that were still computing and had to be left behind.
+    pub stuck: Vec<String>,
+}
+
+impl ShutdownReport {
+    /// Whether everything was finished in time.
+    pub fn is_clean(&self) -> bool {
+        self.cut == 0 && self.stuck.is_empty()
+    }
+}
+
+impl fmt::Display for ShutdownReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} workers joined, {} queued runs cut", self.joined, self.cut)?;
+        if !self.stuck.is_empty() {
+            write!(f, ", still computing: {}", self.stuck.join(", "))?;
+        }
+        Ok(())
+    }
+}
