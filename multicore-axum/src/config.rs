@@ -1,0 +1,287 @@
+//! The configuration as an application's file or environment spells it: keys in kebab-case, unknown
+//! keys refused.
+
+use std::fmt;
+use std::time::Duration;
+
+use multicore_core::{LoadLimit, StartError};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// Settings of a pool and of the lists it serves. All have defaults, so an empty table is fine.
+///
+/// ```
+/// let config: multicore_axum::Config = toml::from_str(r#"
+///     workers = 4                # default: the cores this process may use
+///     max-load-average = 0.85    # per core; or 85, or "85%"; default: never vetoes
+///     timeout = "30s"            # default: none
+///     default-limit = 100
+///     max-limit = 10000
+///     server-timing = true       # default: false
+/// "#).unwrap();
+/// assert_eq!(config.max_load_average.unwrap().per_core(), 0.85);
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Config {
+    /// How many worker threads, each with a database connection of its own. Default: the cores this
+    /// process may use. Zero is an error at start.
+    #[serde(deserialize_with = "workers")]
+    pub workers: Option<usize>,
+    /// The 1-minute load average per core above which no help is given. Default: none, which never
+    /// vetoes. A number up to 10 is load per core; a number above 10, or a text with `%`, is per cent
+    /// of one core.
+    pub max_load_average: Option<LoadLimit>,
+    /// The longest a list, a map, ranges or a task's `get` may take, as a text such as `30s` or
+    /// `1m 30s`. Default: no limit.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Option<Duration>,
+    /// Rows of a page that asks for no number. Default: 100, or `max-limit` where that is less.
+    #[serde(deserialize_with = "default_limit")]
+    pub default_limit: Option<u64>,
+    /// The most rows a page may ask for. Default: 1,000. To choose it: a page of that many rows is
+    /// held in memory once as JSON, for each request that asks for it.
+    #[serde(deserialize_with = "max_limit")]
+    pub max_limit: u64,
+    /// Whether responses say in a `Server-Timing` header how long the list took. Default: false,
+    /// since that tells strangers about the server.
+    pub server_timing: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            workers: None,
+            max_load_average: None,
+            timeout: None,
+            default_limit: None,
+            max_limit: PageLimits::default().max_limit,
+            server_timing: false,
+        }
+    }
+}
+
+impl Config {
+    /// With so many worker threads.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// With this limit of the load average.
+    #[must_use]
+    pub fn max_load_average(mut self, limit: LoadLimit) -> Self {
+        self.max_load_average = Some(limit);
+        self
+    }
+
+    /// With this time limit.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// With so many rows for a page that asks for no number.
+    #[must_use]
+    pub fn default_limit(mut self, rows: u64) -> Self {
+        self.default_limit = Some(rows);
+        self
+    }
+
+    /// With so many rows at the most.
+    #[must_use]
+    pub fn max_limit(mut self, rows: u64) -> Self {
+        self.max_limit = rows;
+        self
+    }
+
+    /// With or without a `Server-Timing` header.
+    #[must_use]
+    pub fn server_timing(mut self, on: bool) -> Self {
+        self.server_timing = on;
+        self
+    }
+
+    /// Checks what `start` would check, so that an application can refuse a configuration before it
+    /// opens anything.
+    ///
+    /// # Errors
+    /// With the key, the value and what is accepted.
+    pub fn check(&self) -> Result<(), StartError> {
+        if self.workers == Some(0) {
+            return Err(refused("workers", "0".to_owned(), "a whole number from 1"));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(refused("timeout", "0s".to_owned(), "a duration above zero, such as 30s"));
+        }
+        self.page_limits().map(drop)
+    }
+
+    /// The page limits, checked.
+    pub(crate) fn page_limits(&self) -> Result<PageLimits, StartError> {
+        let max_limit = self.max_limit;
+        if max_limit == 0 {
+            return Err(refused("max-limit", "0".to_owned(), "a whole number from 1"));
+        }
+        let default_limit = self.default_limit.unwrap_or(PageLimits::default().default_limit.min(max_limit));
+        if default_limit == 0 || default_limit > max_limit {
+            return Err(refused(
+                "default-limit",
+                default_limit.to_string(),
+                "a whole number from 1 to max-limit",
+            ));
+        }
+        Ok(PageLimits { default_limit, max_limit })
+    }
+}
+
+fn refused(key: &'static str, value: String, accepted: &'static str) -> StartError {
+    StartError::Setting { key, value, accepted }
+}
+
+/// How many rows a page has, and may have at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimits {
+    /// Rows of a page that asks for no number.
+    pub default_limit: u64,
+    /// The most rows a page may ask for.
+    pub max_limit: u64,
+}
+
+impl Default for PageLimits {
+    fn default() -> Self {
+        PageLimits { default_limit: 100, max_limit: 1_000 }
+    }
+}
+
+/// A whole number in place of what `serde` would call a `usize`: errors name the key and the value.
+struct Whole(&'static str);
+
+impl Visitor<'_> for Whole {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number for {}", self.0)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+        u64::try_from(number).map_err(|_| self.refuse(number))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+        Err(self.refuse(number))
+    }
+
+    // The environment has texts only.
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+        text.trim().parse().map_err(|_| self.refuse(text))
+    }
+}
+
+impl Whole {
+    fn refuse<E: de::Error>(&self, value: impl fmt::Display) -> E {
+        E::custom(format_args!("{} is `{value}`; accepted: a whole number from 1", self.0))
+    }
+}
+
+fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let number = deserializer.deserialize_any(Whole("workers"))?;
+    usize::try_from(number).map(Some).map_err(|_| Whole("workers").refuse(number))
+}
+
+fn default_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    deserializer.deserialize_any(Whole("default-limit")).map(Some)
+}
+
+fn max_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_any(Whole("max-limit"))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let duration = humantime::parse_duration(&text).map_err(|_| {
+        de::Error::custom(format_args!(
+            "timeout is `{text}`; accepted: a duration with units, such as 30s or 1m 30s"
+        ))
+    })?;
+    Ok(Some(duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_table_gives_the_defaults() {
+        let config: Config = toml::from_str("").unwrap();
+        assert_eq!(config.page_limits().unwrap(), PageLimits { default_limit: 100, max_limit: 1_000 });
+        assert!(config.workers.is_none() && config.max_load_average.is_none() && config.timeout.is_none());
+        assert!(!config.server_timing);
+    }
+
+    #[test]
+    fn keys_are_kebab_case() {
+        let config: Config = toml::from_str(
+            "workers = 3\nmax-load-average = '85%'\ntimeout = '1m 30s'\ndefault-limit = 5\nmax-limit = 50\nserver-timing = true",
+        )
+        .unwrap();
+        assert_eq!(config.workers, Some(3));
+        assert_eq!(config.max_load_average.map(LoadLimit::per_core), Some(0.85));
+        assert_eq!(config.timeout, Some(Duration::from_secs(90)));
+        assert_eq!(config.page_limits().unwrap(), PageLimits { default_limit: 5, max_limit: 50 });
+        assert!(config.server_timing);
+    }
+
+    #[test]
+    fn a_small_max_limit_lowers_the_default() {
+        let config: Config = toml::from_str("max-limit = 50\nworkers = '3'").unwrap();
+        assert_eq!(config.page_limits().unwrap(), PageLimits { default_limit: 50, max_limit: 50 });
+        assert_eq!(config.workers, Some(3));
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_with_the_key_and_what_is_accepted() {
+        for (text, says) in [
+            (
+                "max_load_average = 0.5",
+                "unknown field `max_load_average`, expected one of `workers`, `max-load-average`",
+            ),
+            ("max-load-average = 0", "max-load-average is `0`; accepted are"),
+            ("max-load-average = 'often'", "max-load-average is `often`; accepted are"),
+            ("max-load-average = true", "expected a load per core"),
+            ("timeout = 'soon'", "timeout is `soon`; accepted: a duration with units"),
+            ("workers = -1", "workers is `-1`; accepted: a whole number from 1"),
+            ("workers = 'two'", "workers is `two`; accepted: a whole number from 1"),
+            ("workers = 2.5", "workers is `2.5`; accepted: a whole number from 1"),
+            ("workers = true", "expected a whole number for workers"),
+            ("max-limit = -5", "max-limit is `-5`; accepted: a whole number from 1"),
+        ] {
+            let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_or_mean_nothing_are_refused() {
+        for (text, says) in [
+            ("workers = 0", "workers is `0`; accepted: a whole number from 1"),
+            ("timeout = '0s'", "timeout is `0s`; accepted: a duration above zero, such as 30s"),
+            ("max-limit = 0", "max-limit is `0`; accepted: a whole number from 1"),
+            ("default-limit = 0", "default-limit is `0`; accepted: a whole number from 1 to max-limit"),
+            (
+                "default-limit = 9\nmax-limit = 8",
+                "default-limit is `9`; accepted: a whole number from 1 to max-limit",
+            ),
+        ] {
+            let config: Config = toml::from_str(text).unwrap();
+            assert_eq!(config.check().unwrap_err().to_string(), says);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! List views for axum that use the idle cores.
+//!
+//! Wrap the router with [`MulticoreLayer`], take [`Multicore`] and [`LimitOffset`] in the handler, and
+//! call [`parallel_list`](Multicore::parallel_list). The request reads and renders its rows itself;
+//! idle cores help when that pays, and when none is idle nothing changes.
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")]
+//! # mod example {
+//! use axum::{Router, routing::get};
+//! use multicore_axum::{Config, LimitOffset, ListError, ListQuery, Listing, Multicore, MulticoreLayer, asc};
+//! use sqlx::{Sqlite, SqlitePool};
+//!
+//! #[derive(sqlx::FromRow)]
+//! struct UserRow { id: i64, username: String }
+//! #[derive(serde::Serialize)]
+//! struct UserView { id: i64, shout: String }
+//!
+//! async fn users(mc: Multicore<Sqlite>, page: LimitOffset) -> Result<Listing, ListError> {
+//!     let query = ListQuery::<UserRow>::select("id, username").from("people_user").order_by([asc("id")]);
+//!     mc.parallel_list(query, page, |row| UserView { id: row.id, shout: row.username.to_uppercase() }).await
+//! }
+//!
+//! pub async fn app(pool: SqlitePool, config: Config) -> Result<Router, multicore_axum::StartError> {
+//!     let multicore = MulticoreLayer::<Sqlite>::builder().config(config).pool(pool).start().await?;
+//!     Ok(Router::new().route("/users/", get(users)).layer(multicore))
+//! }
+//! # }
+//! # #[tokio::main]
+//! # async fn main() {
+//! # #[cfg(feature = "sqlite")]
+//! # example::app(sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap(), Default::default()).await.unwrap();
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `sqlite` | lists from SQLite, through sqlx |
+//! | `postgres` | lists from PostgreSQL, through sqlx |
+//! | `mysql` | lists from MySQL and MariaDB, through sqlx |
+//!
+//! None is on by default; without any, a pool of `()` runs tasks, maps and ranges.
+
+/// The README's snippets, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
+mod config;
+mod extract;
+mod layer;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod listing;
+mod multicore;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod page;
+mod problem;
+mod service;
+
+pub use self::{
+    config::{Config, PageLimits},
+    extract::MissingLayer,
+    layer::MulticoreLayer,
+    multicore::{Builder, Multicore},
+    problem::Problem,
+    service::MulticoreService,
+};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use self::{
+    listing::Listing,
+    page::{LimitOffset, PageRequest},
+    problem::ListError,
+};
+pub use multicore_core::{
+    Database, Decisions, Execution, InvalidLoadLimit, LoadLimit, Mode, RangesError, Reason, ShutdownReport,
+    StartError, StartStep, Stats, Task, TaskError, ranges,
+};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use multicore_core::{ListQuery, OrderBy, Page, SqlDatabase, asc, desc};

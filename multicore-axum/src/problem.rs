@@ -1,0 +1,163 @@
+//! Errors as clients see them: problem details of RFC 9457 with a stable `code`, and nothing a driver
+//! said. What was hidden is logged here.
+
+use axum_core::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+/// A problem response: `application/problem+json` with `type`, `title`, `status`, `code` and `detail`.
+///
+/// `code` is stable and meant for programs, `detail` for people. `type` is `about:blank`, so `title`
+/// is the status's own phrase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    /// A problem with this status, code and detail.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Problem { status, code, detail: detail.into(), retry_after_seconds: None }
+    }
+
+    /// Adds a `Retry-After` header.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let content_type = HeaderValue::from_static("application/problem+json");
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, content_type)], body.to_string()).into_response();
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use list::ListError;
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod list {
+    //! The core's list errors as problems.
+
+    use std::error::Error;
+    use std::fmt;
+    use std::ops::Deref;
+
+    use super::{IntoResponse, Problem, Response, StatusCode};
+
+    /// When to try again after an overload: about as long as a page takes at worst.
+    const RETRY_AFTER_SECONDS: u32 = 1;
+
+    /// Why there is no list, as a response: the core's error, to which it dereferences.
+    ///
+    /// | what happened | status | code |
+    /// |---|---|---|
+    /// | a page parameter is not accepted | 400 | `invalid-page` |
+    /// | no database connection became free | 503, `Retry-After` | `overloaded` |
+    /// | the time was up | 504 | `timeout` |
+    /// | the database failed | 503, `Retry-After` | `database` |
+    /// | a row could not be decoded or serialised | 500 | `row` |
+    /// | rendering panicked | 500 | `panic` |
+    /// | the query cannot be paged | 500 | `query` |
+    #[derive(Debug)]
+    pub struct ListError(multicore_core::ListError);
+
+    impl From<multicore_core::ListError> for ListError {
+        fn from(error: multicore_core::ListError) -> Self {
+            ListError(error)
+        }
+    }
+
+    impl From<multicore_core::SqlxError> for ListError {
+        fn from(error: multicore_core::SqlxError) -> Self {
+            ListError(error.into())
+        }
+    }
+
+    impl Deref for ListError {
+        type Target = multicore_core::ListError;
+
+        fn deref(&self) -> &Self::Target {
+            &self.0
+        }
+    }
+
+    impl fmt::Display for ListError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fmt::Display::fmt(&self.0, f)
+        }
+    }
+
+    impl Error for ListError {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.0.source()
+        }
+    }
+
+    impl ListError {
+        /// What the client is told.
+        pub fn problem(&self) -> Problem {
+            use multicore_core::ListError as E;
+            match &self.0 {
+                E::Page { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid-page", self.to_string()),
+                E::Overloaded => {
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", self.to_string())
+                        .retry_after(RETRY_AFTER_SECONDS)
+                }
+                E::Timeout { .. } => {
+                    Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "the list took too long")
+                }
+                E::Database(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "database", self.to_string())
+                    .retry_after(RETRY_AFTER_SECONDS),
+                E::Decode(_) | E::Encode(_) => Problem::new(internal(), "row", self.to_string()),
+                // What a panic says is for the log.
+                E::Panicked { .. } => Problem::new(internal(), "panic", "rendering a row failed"),
+                E::Query { .. } => Problem::new(internal(), "query", self.to_string()),
+                _ => Problem::new(internal(), "list", "the list failed"),
+            }
+        }
+    }
+
+    fn internal() -> StatusCode {
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
+
+    impl IntoResponse for ListError {
+        fn into_response(self) -> Response {
+            let problem = self.problem();
+            if problem.status().is_server_error() {
+                let cause = self.source().map(ToString::to_string);
+                tracing::error!(code = problem.code(), cause, "{self}");
+            }
+            problem.into_response()
+        }
+    }
+}
