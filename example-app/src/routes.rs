@@ -1,0 +1,59 @@
+//! What is served under which path, and the layer that lends cores. One noun a file: each holds its
+//! handlers and nothing about starting or stopping.
+
+pub mod articles;
+pub mod health;
+pub mod trial;
+pub mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::get;
+use multicore_axum::{MulticoreLayer, Problem, SqlDatabase};
+use sqlx::{FromRow, Pool};
+
+use crate::articles::ArticleRow;
+use crate::database::AppDatabase;
+use crate::drain::Readiness;
+use crate::users::UserRow;
+
+/// What handlers share besides the layer.
+#[derive(Debug)]
+pub struct AppState<DB: AppDatabase> {
+    /// The application's connections.
+    pub pool: Pool<DB>,
+    /// Whether the server wants new requests.
+    pub readiness: Readiness,
+}
+
+/// All routes. The layer goes around those before it.
+pub fn router<DB>(state: Arc<AppState<DB>>, multicore: MulticoreLayer<DB>) -> Router
+where
+    DB: AppDatabase + SqlDatabase,
+    for<'r> UserRow: FromRow<'r, DB::Row>,
+    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+{
+    Router::new()
+        .route("/users/", get(users::users::<DB>))
+        .route("/users", get(users::users::<DB>))
+        .route("/articles/", get(articles::articles::<DB>))
+        .route("/articles", get(articles::articles::<DB>))
+        .layer(multicore)
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready::<DB>))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .with_state(state)
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {}; see /users/ and /articles/", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}; accepted: GET and HEAD", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
