@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use multicore_core::{LoadLimit, StartError};
+use multicore_core::{Database, LoadLimit, StartError};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -46,6 +46,7 @@ pub struct Config {
     pub max_limit: u64,
     /// Whether responses say in a `Server-Timing` header how long the list took. Default: false,
     /// since that tells strangers about the server.
+    #[serde(deserialize_with = "switch")]
     pub server_timing: bool,
 }
 
@@ -111,13 +112,25 @@ impl Config {
     /// # Errors
     /// With the key, the value and what is accepted.
     pub fn check(&self) -> Result<(), StartError> {
-        if self.workers == Some(0) {
-            return Err(refused("workers", "0".to_owned(), "a whole number from 1"));
-        }
-        if self.timeout == Some(Duration::ZERO) {
-            return Err(refused("timeout", "0s".to_owned(), "a duration above zero, such as 30s"));
-        }
+        self.apply(multicore_core::Multicore::<()>::builder()).check()?;
         self.page_limits().map(drop)
+    }
+
+    /// The pool's part of the configuration.
+    pub(crate) fn apply<DB: Database>(
+        &self,
+        mut pool: multicore_core::Builder<DB>,
+    ) -> multicore_core::Builder<DB> {
+        if let Some(workers) = self.workers {
+            pool = pool.workers(workers);
+        }
+        if let Some(limit) = self.max_load_average {
+            pool = pool.max_load_average(limit);
+        }
+        if let Some(timeout) = self.timeout {
+            pool = pool.timeout(timeout);
+        }
+        pool
     }
 
     /// The page limits, checked.
@@ -204,14 +217,63 @@ fn max_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error
     deserializer.deserialize_any(Whole("max-limit"))
 }
 
+/// A duration as a text; errors name the key and what is accepted.
+struct Timeout;
+
+impl Visitor<'_> for Timeout {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration with units for timeout, such as \"30s\" or \"1m 30s\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+        humantime::parse_duration(text).map_err(|_| {
+            let accepted = "a duration with units, such as 30s or 1m 30s";
+            E::custom(format_args!("timeout is `{text}`; accepted: {accepted}"))
+        })
+    }
+
+    // A bare number leaves open of what.
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+        self.visit_str(&number.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
+        self.visit_str(&number.to_string())
+    }
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    let duration = humantime::parse_duration(&text).map_err(|_| {
-        de::Error::custom(format_args!(
-            "timeout is `{text}`; accepted: a duration with units, such as 30s or 1m 30s"
-        ))
-    })?;
-    Ok(Some(duration))
+    deserializer.deserialize_any(Timeout).map(Some)
+}
+
+/// A switch, also as a text, since the environment has nothing else.
+struct Switch;
+
+impl Visitor<'_> for Switch {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true or false for server-timing")
+    }
+
+    fn visit_bool<E: de::Error>(self, on: bool) -> Result<bool, E> {
+        Ok(on)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<bool, E> {
+        let accepted = "true or false";
+        text.parse().map_err(|_| E::custom(format_args!("server-timing is `{text}`; accepted: {accepted}")))
+    }
+}
+
+fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    deserializer.deserialize_any(Switch)
 }
 
 #[cfg(test)]
@@ -257,6 +319,8 @@ mod tests {
             ("max-load-average = 'often'", "max-load-average is `often`; accepted are"),
             ("max-load-average = true", "expected a load per core"),
             ("timeout = 'soon'", "timeout is `soon`; accepted: a duration with units"),
+            ("timeout = 30", "timeout is `30`; accepted: a duration with units"),
+            ("server-timing = 'maybe'", "server-timing is `maybe`; accepted: true or false"),
             ("workers = -1", "workers is `-1`; accepted: a whole number from 1"),
             ("workers = 'two'", "workers is `two`; accepted: a whole number from 1"),
             ("workers = 2.5", "workers is `2.5`; accepted: a whole number from 1"),
@@ -271,7 +335,8 @@ mod tests {
     #[test]
     fn settings_that_contradict_each_other_or_mean_nothing_are_refused() {
         for (text, says) in [
-            ("workers = 0", "workers is `0`; accepted: a whole number from 1"),
+            ("workers = 0", "workers is `0`; accepted: a whole number from 1 to 4096"),
+            ("workers = 5000", "workers is `5000`; accepted: a whole number from 1 to 4096"),
             ("timeout = '0s'", "timeout is `0s`; accepted: a duration above zero, such as 30s"),
             ("max-limit = 0", "max-limit is `0`; accepted: a whole number from 1"),
             ("default-limit = 0", "default-limit is `0`; accepted: a whole number from 1 to max-limit"),

@@ -21,12 +21,23 @@ pub(crate) struct Installed {
     handle: Arc<dyn Any + Send + Sync>,
     limits: PageLimits,
     database: &'static str,
+    /// What a layer further out left, of another database perhaps.
+    outer: Option<Box<Installed>>,
 }
 
 impl Installed {
     pub(crate) fn new<DB: Database>(handle: &Multicore<DB>) -> Self {
         let limits = handle.0.limits;
-        Installed { handle: Arc::clone(&handle.0) as _, limits, database: DB::NAME }
+        Installed { handle: Arc::clone(&handle.0) as _, limits, database: DB::NAME, outer: None }
+    }
+
+    /// Leaves this in a request, around what is there already.
+    pub(crate) fn leave_in(self, extensions: &mut Extensions) {
+        if let Some(outer) = extensions.insert(self)
+            && let Some(inner) = extensions.get_mut::<Installed>()
+        {
+            inner.outer = Some(Box::new(outer));
+        }
     }
 }
 
@@ -41,10 +52,11 @@ fn installed<DB: Database>(extensions: &Extensions) -> Result<Multicore<DB>, Mis
     let Some(installed) = extensions.get::<Installed>() else {
         return Err(MissingLayer { wanted, found: None });
     };
-    match Arc::clone(&installed.handle).downcast::<Inner<DB>>() {
-        Ok(inner) => Ok(Multicore(inner)),
-        Err(_) => Err(MissingLayer { wanted, found: Some(installed.database) }),
-    }
+    let mut layers = std::iter::successors(Some(installed), |installed| installed.outer.as_deref());
+    layers
+        .find_map(|installed| Arc::clone(&installed.handle).downcast::<Inner<DB>>().ok())
+        .map(Multicore)
+        .ok_or(MissingLayer { wanted, found: Some(installed.database) })
 }
 
 /// A handler asked for a [`Multicore`] that no layer put into the request. Answers 500.

@@ -120,20 +120,9 @@ impl<DB: Database, Made: From<Multicore<DB>>> Builder<DB, Made> {
     /// # Cancel safety
     /// Dropped before it returns, it stops what it started.
     pub async fn start(self) -> Result<Made, StartError> {
-        self.config.check()?;
         let limits = self.config.page_limits()?;
-        let Config { workers, max_load_average, timeout, server_timing, .. } = self.config;
-        let mut core = self.core;
-        if let Some(workers) = workers {
-            core = core.workers(workers);
-        }
-        if let Some(limit) = max_load_average {
-            core = core.max_load_average(limit);
-        }
-        if let Some(timeout) = timeout {
-            core = core.timeout(timeout);
-        }
-        let core = core.start().await?;
+        let server_timing = self.config.server_timing;
+        let core = self.config.apply(self.core).start().await?;
         Ok(Made::from(Multicore(Arc::new(Inner { core, limits, server_timing }))))
     }
 }

@@ -54,6 +54,10 @@ impl LimitOffset {
     /// # Errors
     /// What is not a whole number, or is given twice.
     pub fn from_query(query: &str) -> Result<Self, ListError> {
+        LimitOffset::parse(query, None)
+    }
+
+    fn parse(query: &str, limits: Option<PageLimits>) -> Result<Self, ListError> {
         let mut page = LimitOffset::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let (parameter, slot) = match &*name {
@@ -65,10 +69,16 @@ impl LimitOffset {
                 }
             };
             // `u64::from_str` takes a plus sign, which in a query string is a space.
-            let number =
-                if value.bytes().all(|byte| byte.is_ascii_digit()) { value.parse().ok() } else { None };
+            let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+            // Databases count with signed numbers.
+            let number = if digits { value.parse::<i64>().ok().map(i64::unsigned_abs) } else { None };
             let Some(number) = number else {
-                return Err(refused(parameter, &value, "a whole number from 0"));
+                let accepted = match (parameter, limits) {
+                    ("limit", Some(limits)) => accepted_limit(limits),
+                    ("limit", None) => "a whole number from 1".to_owned(),
+                    _ => format!("a whole number from 0 to {}", i64::MAX),
+                };
+                return Err(refused(parameter, &value, accepted));
             };
             if slot.replace(number).is_some() {
                 return Err(refused(parameter, &value, "one value; it is given twice"));
@@ -76,6 +86,10 @@ impl LimitOffset {
         }
         Ok(page)
     }
+}
+
+fn accepted_limit(limits: PageLimits) -> String {
+    format!("a whole number from 1 to {}", limits.max_limit)
 }
 
 fn refused(parameter: &'static str, value: &str, accepted: impl Into<String>) -> ListError {
@@ -88,8 +102,7 @@ impl PageRequest for LimitOffset {
     fn resolve(&self, limits: PageLimits) -> Result<Page, ListError> {
         let limit = self.limit.unwrap_or(limits.default_limit);
         if limit == 0 || limit > limits.max_limit {
-            let accepted = format!("a whole number from 1 to {}", limits.max_limit);
-            return Err(refused("limit", &limit.to_string(), accepted));
+            return Err(refused("limit", &limit.to_string(), accepted_limit(limits)));
         }
         Ok(Page { limit, offset: self.offset.unwrap_or(0) })
     }
@@ -103,9 +116,10 @@ impl<S: Sync> FromRequestParts<S> for LimitOffset {
     type Rejection = ListError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ListError> {
-        let page = LimitOffset::from_query(parts.uri.query().unwrap_or_default())?;
         // Without a layer the limits are not known before the list itself.
-        if let Some(limits) = installed_limits(&parts.extensions) {
+        let limits = installed_limits(&parts.extensions);
+        let page = LimitOffset::parse(parts.uri.query().unwrap_or_default(), limits)?;
+        if let Some(limits) = limits {
             page.resolve(limits)?;
         }
         Ok(page)
@@ -144,7 +158,7 @@ mod tests {
     const LIMITS: PageLimits = PageLimits { default_limit: 100, max_limit: 1_000 };
 
     fn page(query: &str) -> Result<Page, String> {
-        LimitOffset::from_query(query)
+        LimitOffset::parse(query, Some(LIMITS))
             .and_then(|page| page.resolve(LIMITS))
             .map_err(|error| error.to_string())
     }
@@ -153,23 +167,23 @@ mod tests {
     fn pages_have_defaults_and_leave_other_parameters_alone() {
         assert_eq!(page(""), Ok(Page { limit: 100, offset: 0 }));
         assert_eq!(page("limit=1000&offset=5&q=a&q=b"), Ok(Page { limit: 1_000, offset: 5 }));
-        assert_eq!(page("offset=18446744073709551615"), Ok(Page { limit: 100, offset: u64::MAX }));
+        assert_eq!(page("offset=9223372036854775807"), Ok(Page { limit: 100, offset: i64::MAX as u64 }));
     }
 
     #[test]
     fn what_is_not_accepted_is_named_with_its_value_and_what_is() {
         for (query, says) in [
-            ("limit=-1", "limit is `-1`; accepted: a whole number from 0"),
-            ("limit=abc", "limit is `abc`; accepted: a whole number from 0"),
-            ("limit=", "limit is ``; accepted: a whole number from 0"),
-            ("limit=%2B5", "limit is `+5`; accepted: a whole number from 0"),
-            ("limit=1.5", "limit is `1.5`; accepted: a whole number from 0"),
+            ("limit=-1", "limit is `-1`; accepted: a whole number from 1 to 1000"),
+            ("limit=abc", "limit is `abc`; accepted: a whole number from 1 to 1000"),
+            ("limit=", "limit is ``; accepted: a whole number from 1 to 1000"),
+            ("limit=%2B5", "limit is `+5`; accepted: a whole number from 1 to 1000"),
+            ("limit=1.5", "limit is `1.5`; accepted: a whole number from 1 to 1000"),
             ("limit=0", "limit is `0`; accepted: a whole number from 1 to 1000"),
             ("limit=1001", "limit is `1001`; accepted: a whole number from 1 to 1000"),
-            ("offset=-5", "offset is `-5`; accepted: a whole number from 0"),
+            ("offset=-5", "offset is `-5`; accepted: a whole number from 0 to 9223372036854775807"),
             (
                 "offset=99999999999999999999",
-                "offset is `99999999999999999999`; accepted: a whole number from 0",
+                "offset is `99999999999999999999`; accepted: a whole number from 0 to 9223372036854775807",
             ),
             ("limit=5&limit=6", "limit is `6`; accepted: one value; it is given twice"),
         ] {

@@ -48,7 +48,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        request.extensions_mut().insert(Installed::new(&self.handle));
+        Installed::new(&self.handle).leave_in(request.extensions_mut());
         self.inner.call(request)
     }
 }

@@ -3,7 +3,8 @@
 
 use std::any::TypeId;
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::worker::Run;
 
 /// The shared part of one pool.
 pub(crate) struct Core<DB: Database> {
+    pub(crate) name: String,
     pub(crate) registry: Registry<dyn Help<DB>, Arc<dyn Run<DB>>>,
     pub(crate) load: Arc<Load>,
     pub(crate) decisions: Counters,
@@ -28,6 +30,12 @@ pub(crate) struct Core<DB: Database> {
     pub(crate) timeout: Option<Duration>,
     /// Cancelled when a shutdown's deadline has passed: whatever can stop, stops.
     pub(crate) halted: CancellationToken,
+    /// Workers inside a run, which may take any time.
+    pub(crate) running: AtomicUsize,
+    /// Runs that a shutdown cut short or never let begin.
+    pub(crate) cut: AtomicUsize,
+    /// Whether an async thread's other tasks can move to another one; asked when first needed.
+    pub(crate) can_move: OnceLock<bool>,
 }
 
 impl<DB: Database> Core<DB> {

@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// An error of some kind, as a cause.
@@ -79,7 +80,7 @@ pub enum TaskError {
     /// A closure panicked. The others of the task were cancelled.
     #[error("run {run} panicked: {message}")]
     Panicked {
-        /// Which run, counted from 0 in the order of `run` calls (or which item's chunk, for a map).
+        /// Which run, counted from 0 in the order of the `run` calls; for a map always 0.
         run: usize,
         /// What the panic said.
         message: String,
@@ -155,7 +156,13 @@ pub(crate) fn panic_message(payload: Box<dyn Any + Send>) -> String {
         Ok(message) => *message,
         Err(payload) => match payload.downcast::<&'static str>() {
             Ok(message) => (*message).to_owned(),
-            Err(_) => "a panic without a message".to_owned(),
+            Err(payload) => {
+                // Dropping it may panic in turn; that payload is leaked rather than tried again.
+                if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                    std::mem::forget(again);
+                }
+                "a panic without a message".to_owned()
+            }
         },
     }
 }

@@ -2,7 +2,8 @@
 //! `range_job` and `list`.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::job::registry::Registry;
 use crate::mode::{Counters, Decisions};
 use crate::worker::{Exit, Worker};
 
+/// More than any machine has cores; what is above is a slip of the keyboard.
+const MOST_WORKERS: usize = 4_096;
 /// How long cancelled work may take to unwind after a shutdown's deadline.
 const UNWIND_WITHIN: Duration = Duration::from_secs(1);
 
@@ -133,7 +136,7 @@ impl<DB: Database> Builder<DB> {
     }
 
     /// How long a list, a map, ranges or a task's `get` may take. Default: no limit. Zero is an error
-    /// at start.
+    /// at start. Needs the timer of the callers' runtime.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -173,6 +176,7 @@ impl<DB: Database> Builder<DB> {
             source: error.into(),
         })?;
         let core = Arc::new(Core {
+            name: self.name,
             registry: Registry::new(workers),
             load,
             decisions: Counters::default(),
@@ -180,17 +184,24 @@ impl<DB: Database> Builder<DB> {
             source,
             timeout: self.timeout,
             halted: CancellationToken::new(),
+            running: AtomicUsize::new(0),
+            cut: AtomicUsize::new(0),
+            can_move: OnceLock::new(),
         });
-        let threads = start_workers(&self.name, workers, &core, sampler).await?;
-        announce(&self.name, &core, self.max_load_average);
+        let threads = start_workers(workers, &core, sampler).await?;
+        announce(&core, self.max_load_average);
         Ok(Multicore { core, threads: Arc::new(threads) })
     }
 
-    fn check(&self) -> Result<(), StartError> {
+    /// Checks what [`start`](Builder::start) would check before it starts anything.
+    ///
+    /// # Errors
+    /// With the key, the value and what is accepted.
+    pub fn check(&self) -> Result<(), StartError> {
         for (key, value) in [("workers", self.workers), ("cores", self.cores)] {
-            if value == Some(0) {
-                let accepted = "a whole number from 1";
-                return Err(StartError::Setting { key, value: "0".to_owned(), accepted });
+            if let Some(value) = value.filter(|value| !(1..=MOST_WORKERS).contains(value)) {
+                let accepted = "a whole number from 1 to 4096";
+                return Err(StartError::Setting { key, value: value.to_string(), accepted });
             }
         }
         if self.timeout == Some(Duration::ZERO) {
@@ -202,7 +213,8 @@ impl<DB: Database> Builder<DB> {
 }
 
 /// Says what was understood, so that a wrong limit is seen on the first day.
-fn announce<DB: Database>(name: &str, core: &Core<DB>, limit: Option<LoadLimit>) {
+fn announce<DB: Database>(core: &Core<DB>, limit: Option<LoadLimit>) {
+    let name = &*core.name;
     let cores = core.load.cores();
     tracing::info!(
         pool = name,
@@ -235,11 +247,11 @@ impl<DB: Database> Drop for Unfinished<'_, DB> {
 }
 
 async fn start_workers<DB: Database>(
-    name: &str,
     workers: usize,
     core: &Arc<Core<DB>>,
     sampler: Sampler,
 ) -> Result<Threads<DB>, StartError> {
+    let name = &*core.name;
     let (exit, mut ended) = watch::channel(0);
     let (report, mut reports) = mpsc::channel(workers);
     let mut unfinished = Unfinished(Some(&**core));
@@ -339,14 +351,11 @@ impl<DB: Database> Multicore<DB> {
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let core = &self.core;
         core.registry.drain();
-        let mut handles =
-            std::mem::take(&mut *self.threads.handles.lock().unwrap_or_else(PoisonError::into_inner));
         let mut ended = self.threads.ended.clone();
         let workers = core.registry.workers();
-        let mut report = ShutdownReport { joined: 0, cut: 0, stuck: Vec::new() };
         if tokio::time::timeout(deadline, ended.wait_for(|ended| *ended == workers)).await.is_err() {
             let never_begun = core.registry.halt();
-            report.cut = never_begun.len();
+            core.cut.fetch_add(never_begun.len(), Ordering::Relaxed);
             for run in never_begun {
                 run.refuse();
             }
@@ -355,7 +364,12 @@ impl<DB: Database> Multicore<DB> {
                 tokio::time::timeout(UNWIND_WITHIN, ended.wait_for(|ended| *ended == workers)).await;
         }
         let all_ended = *ended.borrow() == workers;
-        for (name, handle) in handles.drain(..) {
+        let cut = core.cut.load(Ordering::Relaxed);
+        let mut report = ShutdownReport { joined: 0, cut, stuck: Vec::new() };
+        // Taken only now: a shutdown that was dropped while it waited leaves them to the next.
+        let mut handles = self.threads.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let handles = std::mem::take(&mut *handles);
+        for (name, handle) in handles {
             // Past its last line, a thread needs microseconds to end.
             if all_ended || handle.is_finished() {
                 // Workers catch the panics of what they run; one of their own was reported by the hook.
@@ -402,7 +416,7 @@ pub struct Stats {
 pub struct ShutdownReport {
     /// Worker threads that ended and were joined.
     pub joined: usize,
-    /// Queued runs that never began.
+    /// Queued runs that never began, and ranges that were dropped where they waited.
     pub cut: usize,
     /// Workers that were still computing and had to be left behind.
     pub stuck: Vec<String>,
@@ -417,7 +431,7 @@ impl ShutdownReport {
 
 impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} workers joined, {} queued runs cut", self.joined, self.cut)?;
+        write!(f, "{} workers joined, {} runs cut", self.joined, self.cut)?;
         if !self.stuck.is_empty() {
             write!(f, ", still computing: {}", self.stuck.join(", "))?;
         }

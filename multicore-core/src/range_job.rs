@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::mem;
 use std::ops::{AsyncFn, Range};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -56,15 +57,17 @@ impl<DB: Database> Multicore<DB> {
         E: std::error::Error + Send + 'static,
         F: AsyncFn(&mut DB::Connection, Range<u64>) -> Result<Vec<T>, E> + Send + Sync + 'static,
     {
-        let _owning = self.core.load.own();
         let (parts, mode) = self.split(len);
-        self.core.decisions.count(mode);
         let of = parts.len();
         let cancel = self.core.halted.child_token();
         let job = Arc::new(RangeJob { fetch, cancel: cancel.clone(), state: Mutex::new(State::new(parts)) });
         // Dropped with this future, it stops what still runs.
         let _cancel: DropGuard = cancel.drop_guard();
-        if !self.submit(&job, of) {
+        if self.submit(&job, of) {
+            self.core.decisions.count(mode);
+        } else {
+            let reason = if self.core.registry.is_open() { Reason::Busy } else { Reason::Stopped };
+            self.core.decisions.count(Mode::Sequential(reason));
             self.stand_in(&job);
         }
         let results = poll_fn(|context| job.poll(context));
@@ -114,7 +117,7 @@ impl<DB: Database> Multicore<DB> {
         F: AsyncFn(&mut DB::Connection, Range<u64>) -> Result<Vec<T>, E> + Send + Sync + 'static,
     {
         let registry = &self.core.registry;
-        if registry.parked() == 0 && registry.open_jobs() == 0 {
+        if self.core.running.load(Ordering::Relaxed) + registry.queued() >= registry.workers() {
             return false;
         }
         (0..count).all(|_| registry.submit(Arc::clone(job) as Arc<dyn Run<DB>>).is_ok())
@@ -132,14 +135,16 @@ impl<DB: Database> Multicore<DB> {
         let runtime = tokio::runtime::Handle::current();
         // Detached: the job itself tells the caller how it went, and stops with its future.
         drop(tokio::task::spawn_blocking(move || {
-            let lease = runtime.block_on(DB::acquire(&core.source));
-            match lease {
-                Ok(mut lease) => {
-                    while job.run_next(&mut lease, |future| runtime.block_on(future))
-                        == Some(Condition::Clean)
-                    {}
-                }
-                Err(source) => job.fail_first(source),
+            match runtime.block_on(job.cancel.run_until_cancelled(DB::acquire(&core.source))) {
+                Some(Ok(mut lease)) => loop {
+                    match job.run_next(&mut *lease, |future| runtime.block_on(future)) {
+                        Some(Condition::Clean) => {}
+                        Some(Condition::Dirty) => break DB::discard(lease),
+                        None => break,
+                    }
+                },
+                Some(Err(source)) => job.fail_first(source),
+                None => job.stop(),
             }
         }));
     }
@@ -198,16 +203,31 @@ where
     }
 
     fn fail(&self, index: usize, failure: RangeFailure<E>) {
-        let caller = {
+        let (caller, later) = {
             let mut state = self.lock();
             state.waiting.clear();
-            state.failed.get_or_insert((index, failure));
-            state.caller.take()
+            let later = match state.failed {
+                Some(_) => Some(failure),
+                None => {
+                    state.failed = Some((index, failure));
+                    None
+                }
+            };
+            (state.caller.take(), later)
         };
         // The other ranges' results are of no use to anyone.
         self.cancel.cancel();
         if let Some(caller) = caller {
             caller.wake();
+        }
+        // Only the first failure counts; the user's drop code runs last and outside the lock.
+        drop(later);
+    }
+
+    /// Fails what has not begun, because the pool or the caller is gone.
+    fn stop(&self) {
+        if let Some((index, _)) = self.claim() {
+            self.fail(index, RangeFailure::Stopped);
         }
     }
 
@@ -270,9 +290,8 @@ where
             }
             Ok(Some(Err(error))) => {
                 self.fail(index, RangeFailure::Failed(error));
-                // Drivers leave a connection usable after an error of the statement; one that broke is
-                // noticed at its next use.
-                Condition::Clean
+                // The connection may be lost, or inside a transaction that failed.
+                Condition::Dirty
             }
             Ok(None) => {
                 self.fail(index, RangeFailure::Stopped);
@@ -298,18 +317,22 @@ where
         if self.lock().waiting.is_empty() {
             return;
         }
+        if self.cancel.is_cancelled() {
+            return self.stop();
+        }
         let used = worker.with_connection(|runtime, connection| {
             let condition = self.run_next(connection, |future| runtime.block_on(future));
-            ((), condition.unwrap_or(Condition::Clean))
+            let condition = condition.unwrap_or(Condition::Clean);
+            (condition, condition)
         });
-        if let Err(source) = used {
-            self.fail_first(source);
+        match used {
+            Ok(Condition::Dirty) if worker.is_halted() => worker.cut(),
+            Ok(_) => {}
+            Err(source) => self.fail_first(source),
         }
     }
 
     fn refuse(&self) {
-        if let Some((index, _)) = self.claim() {
-            self.fail(index, RangeFailure::Stopped);
-        }
+        self.stop();
     }
 }

@@ -56,6 +56,8 @@ impl<DB: Database> Multicore<DB> {
             results: Vec::new(),
             finished: 0,
             failed: None,
+            stop: None,
+            stopped: None,
             closed: false,
             caller: None,
         };
@@ -68,10 +70,10 @@ impl<DB: Database> Multicore<DB> {
 }
 
 /// How a task reaches its pool, without naming the pool's database.
-type Submit<T> = Arc<dyn Fn(Arc<Slots<T>>) -> bool + Send + Sync>;
+type Submit<T> = Box<dyn Fn(Arc<Slots<T>>) -> bool + Send + Sync>;
 
 fn submitter<DB: Database, T: Send + 'static>(core: Arc<Core<DB>>) -> Submit<T> {
-    Arc::new(move |slots| core.registry.submit(slots).is_ok())
+    Box::new(move |slots| core.registry.submit(slots).is_ok())
 }
 
 /// Closures that run on the workers, in any number, with results in the order of the calls.
@@ -105,6 +107,10 @@ impl<T: Send + 'static> Task<T> {
             let mut state = self.slots.lock();
             let index = state.results.len();
             state.results.push(None);
+            if state.failed.is_some() {
+                // Cancelled like the others of the task; `get` says why.
+                return;
+            }
             state.waiting.push_back((index, Box::new(closure)));
         }
         if !(self.submit)(Arc::clone(&self.slots)) {
@@ -154,7 +160,8 @@ where
     /// # Cancel safety
     /// Dropping the future cancels what has not begun.
     pub async fn try_get(self) -> Result<Result<Vec<T>, E>, TaskError> {
-        let first_error = poll_fn(|context| self.slots.poll_until(context, Result::is_err));
+        self.slots.stop_at(Result::is_err);
+        let first_error = poll_fn(|context| self.slots.poll_until(context));
         let results = match self.timeout {
             None => first_error.await?,
             Some(limit) => match within(limit, first_error).await {
@@ -189,6 +196,9 @@ struct State<T> {
     results: Vec<Option<T>>,
     finished: usize,
     failed: Option<Failed>,
+    /// Which results end the task at once, and the first of them to arrive.
+    stop: Option<fn(&T) -> bool>,
+    stopped: Option<usize>,
     /// Nobody waits for results any more.
     closed: bool,
     caller: Option<Waker>,
@@ -203,6 +213,13 @@ impl<T> Slots<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // No user code runs under the lock, so a poisoned one has nothing half-done behind it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the task at the first result that `stop` picks, also of those that are there already.
+    fn stop_at(&self, stop: fn(&T) -> bool) {
+        let mut state = self.lock();
+        state.stopped = state.results.iter().position(|result| result.as_ref().is_some_and(stop));
+        state.stop = Some(stop);
     }
 
     fn close(&self) {
@@ -222,23 +239,20 @@ impl<T> Slots<T> {
             state.failed.get_or_insert(failed);
             (state.caller.take(), mem::take(&mut state.waiting))
         };
-        drop(waiting);
+        // Waking first: the user's drop code may unwind.
         if let Some(caller) = caller {
             caller.wake();
         }
+        drop(waiting);
     }
 
     fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Vec<T>, TaskError>> {
-        let results = self.poll_until(context, |_| false);
+        let results = self.poll_until(context);
         results.map(|results| results.map(|results| results.into_iter().flatten().collect()))
     }
 
-    /// Ready when all have finished, or one has whose result `stop` picks: then with that one alone.
-    fn poll_until(
-        &self,
-        context: &mut Context<'_>,
-        stop: impl Fn(&T) -> bool,
-    ) -> Poll<Result<Vec<Option<T>>, TaskError>> {
+    /// Ready when all have finished, or one has that stops the task: then with that one alone.
+    fn poll_until(&self, context: &mut Context<'_>) -> Poll<Result<Vec<Option<T>>, TaskError>> {
         let mut state = self.lock();
         if let Some(failed) = state.failed.take() {
             let (finished, of) = (state.finished, state.results.len());
@@ -250,7 +264,7 @@ impl<T> Slots<T> {
         if state.finished == state.results.len() {
             return Poll::Ready(Ok(mem::take(&mut state.results)));
         }
-        if let Some(index) = state.results.iter().position(|result| result.as_ref().is_some_and(&stop)) {
+        if let Some(index) = state.stopped {
             let stopped = state.results[index].take();
             return Poll::Ready(Ok(vec![stopped]));
         }
@@ -269,8 +283,13 @@ impl<T> Slots<T> {
                         (None, Some(result))
                     } else {
                         state.finished += 1;
+                        if state.stopped.is_none() && state.stop.is_some_and(|stop| stop(&result)) {
+                            state.stopped = Some(index);
+                        }
                         state.results[index] = Some(result);
-                        (state.caller.take(), None)
+                        // Only what makes a difference wakes the caller: runs may be many.
+                        let ready = state.stopped.is_some() || state.finished == state.results.len();
+                        (if ready { state.caller.take() } else { None }, None)
                     }
                 };
                 drop(late);

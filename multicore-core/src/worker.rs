@@ -1,7 +1,9 @@
 //! A worker: a named thread with a current-thread runtime and a database connection of its own, both
 //! for as long as the pool lives. What it is given to do comes from the registry.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -12,9 +14,15 @@ use crate::core::Core;
 use crate::db::Database;
 use crate::error::{BoxError, StartStep};
 use crate::job::registry::Next;
+use crate::job::{Failure, guarded};
 
 /// How long closing a connection in good order may take when the worker ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// After how long a worker tries again to connect, doubling from the first to the last. A use in
+/// between fails at once, so that a database that is down holds up nobody.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(5);
 
 /// Something a worker does from beginning to end.
 pub(crate) trait Run<DB: Database>: Send + Sync {
@@ -32,6 +40,17 @@ pub(crate) struct Worker<DB: Database> {
     runtime: Runtime,
     /// None after a use that may have left it dirty, until it was rebuilt.
     connection: Option<DB::Connection>,
+    /// Whether the last run used the connection.
+    used: bool,
+    /// Until when not to try again to connect, and why.
+    down: Option<Down>,
+}
+
+/// A database that could not be reached.
+struct Down {
+    until: Instant,
+    pause: Duration,
+    why: String,
 }
 
 /// Counts a worker out when its thread ends, however it ends.
@@ -53,7 +72,7 @@ impl<DB: Database> Worker<DB> {
             .enable_all()
             .build()
             .map_err(|error| (StartStep::Runtime, error.into()))?;
-        let mut worker = Worker { index, core, runtime, connection: None };
+        let mut worker = Worker { index, core, runtime, connection: None, used: false, down: None };
         worker.connect().map_err(|error| (StartStep::Connect, error))?;
         Ok(worker)
     }
@@ -63,6 +82,11 @@ impl<DB: Database> Worker<DB> {
         if self.connection.is_some() {
             return Ok(());
         }
+        if let Some(down) = &self.down
+            && Instant::now() < down.until
+        {
+            return Err(down.why.clone().into());
+        }
         let source = &self.core.source;
         let limit = DB::connect_timeout(source);
         let halted = &self.core.halted;
@@ -70,8 +94,19 @@ impl<DB: Database> Worker<DB> {
             let connecting = tokio::time::timeout(limit, DB::connect(source));
             connecting.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}").into()))
         }));
-        self.connection = Some(connected.unwrap_or_else(|| Err("the pool is stopping".into()))?);
-        Ok(())
+        match connected.unwrap_or_else(|| Err("the pool is stopping".into())) {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.down = None;
+                Ok(())
+            }
+            Err(error) => {
+                let pause = self.down.take().map_or(RETRY_FIRST, |down| (2 * down.pause).min(RETRY_LAST));
+                let until = Instant::now() + pause;
+                self.down = Some(Down { until, pause, why: error.to_string() });
+                Err(error)
+            }
+        }
     }
 
     /// Lends the connection to `using` on this worker's runtime. Unless it says that the connection is
@@ -83,6 +118,7 @@ impl<DB: Database> Worker<DB> {
         &mut self,
         using: impl FnOnce(&Runtime, &mut DB::Connection) -> (T, Condition),
     ) -> Result<T, BoxError> {
+        self.used = true;
         self.connect()?;
         let Some(mut connection) = self.connection.take() else {
             return Err("no connection".into());
@@ -97,6 +133,16 @@ impl<DB: Database> Worker<DB> {
             }
         }
         Ok(result)
+    }
+
+    /// Counts a run that a shutdown cut short.
+    pub(crate) fn cut(&self) {
+        self.core.cut.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a shutdown's deadline has passed.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.core.is_halted()
     }
 
     /// Does what comes until the pool ends.
@@ -119,11 +165,15 @@ impl<DB: Database> Worker<DB> {
                     if let Some(woken) = woken {
                         core.load.woke(Instant::now().saturating_duration_since(woken));
                     }
-                    job.help(&core);
+                    survive(&core.name, || job.help(&core));
                 }
                 Next::Run(run) => {
-                    run.run(&mut self);
-                    drop(run);
+                    core.running.fetch_add(1, Ordering::Relaxed);
+                    survive(&core.name, || {
+                        run.run(&mut self);
+                        drop(run);
+                    });
+                    core.running.fetch_sub(1, Ordering::Relaxed);
                     self.mend();
                 }
                 Next::Exit => break,
@@ -138,9 +188,24 @@ impl<DB: Database> Worker<DB> {
 
     /// Rebuilds a connection that was dropped. Should that fail, the next use tries again and reports.
     fn mend(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            return;
+        }
         if let Err(error) = self.connect() {
             tracing::warn!(worker = self.index, %error, "a worker's connection could not be rebuilt");
         }
+    }
+}
+
+/// Runs work whose own panics are caught where they happen. What can still unwind is the user's drop
+/// code, of results nobody waits for; it must not cost the pool a worker.
+fn survive(pool: &str, run: impl FnOnce()) {
+    let outcome = guarded(|| {
+        run();
+        Ok::<(), Infallible>(())
+    });
+    if let Err(Failure::Panicked(message)) = outcome {
+        tracing::error!(pool, message, "dropping a result panicked");
     }
 }
 

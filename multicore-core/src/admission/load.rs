@@ -2,6 +2,7 @@
 //! load average. Reading is a handful of relaxed loads; what costs more is sampled by a thread of its
 //! own and cached here.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
@@ -11,6 +12,7 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::load_limit::LoadLimit;
 use super::policy::{Machine, Nanos};
+use crate::error::panic_message;
 
 /// What a wake-up is taken to cost before the first one was measured.
 const WAKE_START: Nanos = 20_000;
@@ -125,7 +127,11 @@ impl Load {
     }
 
     pub(crate) fn sample_average(&self) {
-        let average = (self.source)().filter(|load| load.is_finite());
+        let average = catch_unwind(AssertUnwindSafe(&self.source)).unwrap_or_else(|payload| {
+            tracing::error!(panic = panic_message(payload), "the source of the load average panicked");
+            None
+        });
+        let average = average.filter(|load| load.is_finite());
         self.average.store(average.unwrap_or(f64::NAN).to_bits(), Ordering::Relaxed);
         let veto = match (self.limit, average) {
             (Some(limit), Some(average)) => average > limit.on(self.cores()),

@@ -146,8 +146,10 @@ pub(crate) fn hold(machine: Machine, gave_way: bool) -> Nanos {
 /// An open job as a helper sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
-    /// Work nobody has claimed.
+    /// Work nobody has claimed, what is still to be read included.
     pub(crate) left: Nanos,
+    /// Whether there is something to claim now.
+    pub(crate) claimable: bool,
     pub(crate) participants: usize,
     pub(crate) desired: usize,
 }
@@ -157,7 +159,7 @@ pub(crate) struct Open {
 /// job's owner works on it too.
 pub(crate) fn pick(open: impl Iterator<Item = Open>) -> Option<usize> {
     open.enumerate()
-        .filter(|(_, job)| job.left > 0 && job.participants < job.desired)
+        .filter(|(_, job)| job.claimable && job.participants < job.desired)
         .min_by_key(|(_, job)| job.left)
         .map(|(index, _)| index)
 }
@@ -283,11 +285,12 @@ mod tests {
 
     #[test]
     fn the_job_with_the_least_left_that_wants_hands_is_picked() {
-        let open = |left, participants, desired| Open { left, participants, desired };
+        let open = |left, participants, desired| Open { left, claimable: left > 0, participants, desired };
         assert_eq!(pick([].into_iter()), None);
         assert_eq!(pick([open(9, 1, 2), open(3, 1, 2), open(5, 1, 2)].into_iter()), Some(1));
         assert_eq!(pick([open(9, 1, 2), open(3, 2, 2), open(0, 1, 2)].into_iter()), Some(0));
         assert_eq!(pick([open(9, 2, 2)].into_iter()), None);
+        assert_eq!(pick([Open { claimable: false, ..open(9, 1, 2) }].into_iter()), None);
     }
 
     #[test]

@@ -16,6 +16,28 @@ pub use sqlx_drivers::SqlDatabase;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) use sqlx_drivers::Step;
 
+/// How a driver's row stream wants to be read by somebody who works on the rows as well.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Rows to read at a time before working on them.
+    pub batch: usize,
+    /// How long to work between two looks at the stream, while it has not ended.
+    pub look_every: Duration,
+}
+
+impl Reading {
+    /// For drivers that read from a socket: what is read next waits in the socket's buffers.
+    pub(crate) const BUFFERED: Reading = Reading { batch: 32, look_every: Duration::from_millis(1) };
+
+    /// For drivers that step the statement on a thread of its own, behind a short channel (sqlx's for
+    /// SQLite: 50 rows). Once that is full the thread sleeps, and every row taken wakes it to make just
+    /// one more, at two context switches a row. So everything there is is read, and the channel is
+    /// looked at before it can fill up.
+    #[cfg(feature = "sqlite")]
+    pub(crate) const CHANNEL: Reading = Reading { batch: 1_024, look_every: Duration::from_micros(50) };
+}
+
 pub(crate) mod sealed {
     pub trait Sealed {}
 }
@@ -33,6 +55,9 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
     type Filters: Default + Send;
     /// The database's name as error messages say it.
     const NAME: &'static str;
+    /// How its driver wants to be read.
+    #[doc(hidden)]
+    const READING: Reading;
 
     /// The pool to use where the builder was given none, if that can be done without.
     fn no_pool() -> Option<Self::Pool>;
@@ -49,6 +74,9 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
     /// Takes a connection out of the application's pool.
     fn acquire(pool: &Self::Pool) -> impl Future<Output = Result<Self::Lease, BoxError>> + Send;
 
+    /// Gives a connection back that may be in the middle of something: it is closed, not reused.
+    fn discard(lease: Self::Lease);
+
     /// Closes a connection in good order.
     fn close(connection: Self::Connection) -> impl Future<Output = ()> + Send;
 }
@@ -61,6 +89,7 @@ impl Database for () {
     type Lease = Box<()>;
     type Filters = ();
     const NAME: &'static str = "no";
+    const READING: Reading = Reading::BUFFERED;
 
     fn no_pool() -> Option<()> {
         Some(())
@@ -81,6 +110,8 @@ impl Database for () {
     fn acquire((): &()) -> impl Future<Output = Result<Box<()>, BoxError>> + Send {
         ready(Ok(Box::new(())))
     }
+
+    fn discard(_lease: Box<()>) {}
 
     fn close((): ()) -> impl Future<Output = ()> + Send {
         ready(())

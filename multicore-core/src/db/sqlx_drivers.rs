@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, Connection, Either, Execute, Executor, QueryBuilder, 
 use std::future::Future;
 use std::time::Duration;
 
-use super::{Database, sealed};
+use super::{Database, Reading, sealed};
 use crate::error::BoxError;
 
 /// A row or the end of a statement, as sqlx streams them.
@@ -47,7 +47,7 @@ pub trait SqlDatabase:
 }
 
 macro_rules! driver {
-    ($feature:literal, $name:literal, $database:ty, $not_shareable:expr) => {
+    ($feature:literal, $name:literal, $database:ty, $reading:expr, $not_shareable:expr) => {
         #[cfg(feature = $feature)]
         impl sealed::Sealed for $database {}
 
@@ -58,6 +58,7 @@ macro_rules! driver {
             type Lease = PoolConnection<$database>;
             type Filters = QueryBuilder<$database>;
             const NAME: &'static str = $name;
+            const READING: Reading = $reading;
 
             fn no_pool() -> Option<Self::Pool> {
                 None
@@ -81,6 +82,10 @@ macro_rules! driver {
             fn acquire(pool: &Self::Pool) -> impl Future<Output = Result<Self::Lease, BoxError>> + Send {
                 let lease = pool.acquire();
                 async move { Ok(lease.await?) }
+            }
+
+            fn discard(mut lease: Self::Lease) {
+                lease.close_on_drop();
             }
 
             async fn close(connection: Self::Connection) {
@@ -121,7 +126,7 @@ macro_rules! driver {
     };
 }
 
-driver!("sqlite", "SQLite", sqlx::Sqlite, |pool: &sqlx::SqlitePool| {
+driver!("sqlite", "SQLite", sqlx::Sqlite, Reading::CHANNEL, |pool: &sqlx::SqlitePool| {
     // Each connection to it would be an empty database of its own. (`sqlite::memory:` as a URL is
     // fine: sqlx gives it a name and a shared cache.)
     let options = pool.connect_options();
@@ -130,5 +135,5 @@ driver!("sqlite", "SQLite", sqlx::Sqlite, |pool: &sqlx::SqlitePool| {
          connections share",
     )
 });
-driver!("postgres", "PostgreSQL", sqlx::Postgres, |_: &sqlx::PgPool| None);
-driver!("mysql", "MySQL", sqlx::MySql, |_: &sqlx::MySqlPool| None);
+driver!("postgres", "PostgreSQL", sqlx::Postgres, Reading::BUFFERED, |_: &sqlx::PgPool| None);
+driver!("mysql", "MySQL", sqlx::MySql, Reading::BUFFERED, |_: &sqlx::MySqlPool| None);

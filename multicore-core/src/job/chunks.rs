@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::task::{Context, Poll, Waker};
 
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, lock};
 
 /// An error that can stand for a chunk whose holder vanished.
@@ -19,6 +19,8 @@ pub(crate) struct Chunks<I, O, E> {
     state: Mutex<State<I, O, E>>,
     /// How many items wait: a hint, exact only under the lock.
     waiting: AtomicUsize,
+    /// Whether chunks are still handed out: a hint, exact only under the lock.
+    open: AtomicBool,
 }
 
 struct State<I, O, E> {
@@ -29,7 +31,7 @@ struct State<I, O, E> {
     running: usize,
     /// Whether chunks are still handed out.
     open: bool,
-    /// The owner, once it waits for `running` to fall to zero.
+    /// The owner, once it waits for `running` to fall to zero, or for a failure.
     owner: Option<Waker>,
 }
 
@@ -37,7 +39,7 @@ impl<I, O, E: Lost> Chunks<I, O, E> {
     pub(crate) fn new() -> Self {
         let state =
             State { items: VecDeque::new(), results: Vec::new(), running: 0, open: true, owner: None };
-        Chunks { state: Mutex::new(state), waiting: AtomicUsize::new(0) }
+        Chunks { state: Mutex::new(state), waiting: AtomicUsize::new(0), open: AtomicBool::new(true) }
     }
 
     /// Adds items behind those that wait. Items of a closed job are dropped.
@@ -82,14 +84,15 @@ impl<I, O, E: Lost> Chunks<I, O, E> {
                 None => Some(result),
             };
             let dropped = if failed { self.shut(&mut state) } else { VecDeque::new() };
-            let wake = if state.running == 0 { state.owner.take() } else { None };
+            let wake = if state.running == 0 || failed { state.owner.take() } else { None };
             (wake, (dropped, late))
         };
-        // The user's drop code, and the owner's waker, run outside the lock.
-        drop(dropped);
+        // The owner's waker and the user's drop code run outside the lock; the waker first, since drop
+        // code may unwind.
         if let Some(wake) = wake {
             wake.wake();
         }
+        drop(dropped);
     }
 
     /// Hands out nothing more, and drops what waits. Chunks that run are finished by who runs them.
@@ -100,13 +103,24 @@ impl<I, O, E: Lost> Chunks<I, O, E> {
 
     fn shut(&self, state: &mut State<I, O, E>) -> VecDeque<I> {
         state.open = false;
+        self.open.store(false, Ordering::Relaxed);
         self.waiting.store(0, Ordering::Relaxed);
         mem::take(&mut state.items)
     }
 
     /// Whether chunks are still handed out: no chunk failed, and the job was not closed.
     pub(crate) fn is_open(&self) -> bool {
-        lock(&self.state).open
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Ready once a chunk failed or the job was closed. Only the owner polls, while it waits for items.
+    pub(crate) fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if !state.open {
+            return Poll::Ready(());
+        }
+        state.owner = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Ready with the results in order once no chunk runs. Only the owner polls, and only when it

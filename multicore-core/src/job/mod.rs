@@ -75,7 +75,9 @@ pub(crate) struct Job<W: Work> {
     per_item: AtomicU64,
     fixed: AtomicU64,
     participants: AtomicUsize,
-    /// The most participants that held a chunk at once.
+    /// Helpers that hold a chunk.
+    helping: AtomicUsize,
+    /// The most helpers that held a chunk at once.
     peak: AtomicUsize,
     /// Run whatever the load (`Execution::Parallel`).
     pub(crate) forced: bool,
@@ -92,7 +94,8 @@ impl<W: Work> Job<W> {
             fixed: AtomicU64::new(cost.fixed),
             // The owner.
             participants: AtomicUsize::new(1),
-            peak: AtomicUsize::new(1),
+            helping: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
             forced,
             chunk_length,
         }
@@ -111,8 +114,9 @@ impl<W: Work> Job<W> {
         self.participants.load(Ordering::Relaxed)
     }
 
+    /// The most that worked on it at once, the owner included.
     pub(crate) fn peak(&self) -> usize {
-        self.peak.load(Ordering::Relaxed)
+        1 + self.peak.load(Ordering::Relaxed)
     }
 
     /// Work that nobody has claimed, what is still to be read included.
@@ -146,9 +150,11 @@ impl<W: Work> Job<W> {
             return length.get();
         }
         let grain = policy::shared_grain(self.left(), self.participants(), self.cost(), machine);
-        let length = self.cost().items_in(grain);
-        // However wrong the estimates are, one participant does not take all that waits.
-        length.min(self.chunks.waiting().div_ceil(2)).max(1)
+        // However wrong the estimates are, one participant does not take all that waits, unless that is
+        // too little to share.
+        let (cost, waiting) = (self.cost(), self.chunks.waiting());
+        let most = waiting.div_ceil(2).max(cost.items_in(cost.grain_low()));
+        cost.items_in(grain).min(most)
     }
 }
 
@@ -178,9 +184,10 @@ impl Drop for Leave<'_> {
 
 impl<DB: Database, W: Work> Help<DB> for Job<W> {
     fn open(&self, machine: Machine) -> Open {
-        // Only what can be claimed counts: a worker cannot help to read.
         Open {
-            left: self.cost().of(self.chunks.waiting()),
+            left: self.left(),
+            // A worker cannot help to read.
+            claimable: self.chunks.waiting() > 0,
             participants: self.participants(),
             desired: self.desired(machine),
         }
@@ -198,8 +205,7 @@ impl<DB: Database, W: Work> Help<DB> for Job<W> {
                 return;
             }
             let Some(claim) = self.chunks.claim(self.next_length(machine)) else { return };
-            self.peak.fetch_max(self.participants(), Ordering::Relaxed);
-            run(&*self.work, claim);
+            self.run(claim);
             let wakes = self.wakes(machine, core.registry.parked());
             if wakes > 0 {
                 core.registry.wake_for(&job, wakes);
@@ -215,24 +221,28 @@ impl<DB: Database, W: Work> Help<DB> for Job<W> {
 }
 
 impl<W: Work> Job<W> {
+    /// Runs a whole chunk as a helper and puts its result in place.
+    fn run(&self, mut claim: ClaimOf<'_, W>) {
+        let helping = self.helping.fetch_add(1, Ordering::Relaxed) + 1;
+        let _helping = Leave(&self.helping);
+        self.peak.fetch_max(helping, Ordering::Relaxed);
+        let items = claim.take();
+        claim.finish(guarded(|| {
+            let mut out = self.work.begin(items.len());
+            for item in items {
+                self.work.add(item, &mut out)?;
+            }
+            Ok(out)
+        }));
+    }
+
     /// Whether another job is so much smaller that its owner should have this helper.
     fn must_switch<DB: Database>(&self, core: &Core<DB>, machine: Machine) -> bool {
         let here = self.left();
         core.registry.peek(|jobs| {
-            let open = jobs.iter().map(|job| job.open(machine)).filter(|job| job.participants < job.desired);
-            open.map(|job| job.left).any(|there| policy::must_switch(here, there))
+            let open = jobs.iter().map(|job| job.open(machine));
+            let wanting = open.filter(|job| job.claimable && job.participants < job.desired);
+            wanting.map(|job| job.left).any(|there| policy::must_switch(here, there))
         })
     }
-}
-
-/// Runs a whole chunk and puts its result in place.
-fn run<W: Work>(work: &W, mut claim: ClaimOf<'_, W>) {
-    let items = claim.take();
-    claim.finish(guarded(|| {
-        let mut out = work.begin(items.len());
-        for item in items {
-            work.add(item, &mut out)?;
-        }
-        Ok(out)
-    }));
 }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
+use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,19 +12,17 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Failure, Help, Job, Work, guarded};
 use crate::admission::cost::{CostModel, Samples, blend};
 use crate::admission::load::Owning;
 use crate::admission::policy::{self, Cost, GRAIN_HIGH, GRAIN_LOW, GRAIN_MAX, Machine, Nanos};
 use crate::core::Core;
-use crate::db::Database;
+use crate::db::{Database, Reading};
 use crate::mode::{Execution, Mode, Reason};
 
-/// How many items an owner reads at a time: few enough that a database driver that reads ahead (sqlx's
-/// for SQLite: 50 rows) is never kept waiting.
-const READ_BATCH: usize = 32;
-/// How many items wait for helpers at the most before the owner stops reading.
+/// Below how many items that wait an owner of a shared job reads on, at the most.
 const READ_AHEAD: usize = 512;
 /// After how many items read without a pause the clock is asked.
 const READ_CHECK: usize = 64;
@@ -56,6 +55,8 @@ pub(crate) struct Owner<'c, DB: Database, W: Work> {
     measured: Samples,
     /// What the items still to come are expected to cost; none until the first were measured.
     cost: Option<Cost>,
+    /// Whether the stream may have more.
+    reading: bool,
     /// How many more items may come.
     unread: usize,
     /// Items read and not offered to anyone.
@@ -112,6 +113,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             known,
             measured: Samples::default(),
             cost: known,
+            reading: true,
             unread: expected,
             private: VecDeque::new(),
             current: None,
@@ -146,7 +148,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
                     Poll::Ready(next) => next,
                     Poll::Pending if self.waiting() > 0 => break,
                     Poll::Pending => {
-                        let next = poll_fn(|context| items.as_mut().poll_next(context)).await;
+                        let Some(next) = self.next_or_failure(items.as_mut()).await else { return Ok(()) };
                         self.held_since = Instant::now();
                         self.gave_way = false;
                         next
@@ -161,15 +163,32 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
                 if read % READ_CHECK == 0 {
                     self.give_way(Instant::now()).await;
                 }
+                if self.failed() {
+                    return Ok(());
+                }
             }
             self.step().await;
         }
         Ok(())
     }
 
+    /// Waits for the next item; none if a helper's chunk fails first.
+    async fn next_or_failure<S: Stream + ?Sized>(&self, mut items: Pin<&mut S>) -> Option<Option<S::Item>> {
+        poll_fn(|context| {
+            if let Some(shared) = &self.shared
+                && shared.job.chunks.poll_closed(context).is_ready()
+            {
+                return Poll::Ready(None);
+            }
+            items.as_mut().poll_next(context).map(Some)
+        })
+        .await
+    }
+
     /// Works on what was read, waits for the helpers' last chunks, and returns the results in order,
     /// or the failure that comes first in the order of the items.
     pub(crate) async fn finish(mut self) -> Result<Finished<W::Out>, Failure<W::Error>> {
+        self.reading = false;
         self.unread = 0;
         while self.waiting() > 0 && !self.failed() {
             self.step().await;
@@ -180,17 +199,23 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             let results = poll_fn(|context| shared.job.chunks.poll_results(context)).await;
             peak = shared.job.peak();
             for result in results {
-                self.outs.push(result?);
                 self.chunks += 1;
+                match result {
+                    Ok(out) => self.outs.push(out),
+                    Err(failure) => {
+                        self.failure = Some(failure);
+                        break;
+                    }
+                }
             }
         }
-        self.model.learn(&self.measured);
         let mode = if peak > 1 {
             Mode::Parallel { participants: peak, chunks: self.chunks }
         } else {
             Mode::Sequential(self.reason.unwrap_or(Reason::TooSmall))
         };
         self.core.decisions.count(mode);
+        self.model.learn(&self.measured);
         match self.failure {
             Some(failure) => Err(failure),
             None => Ok(Finished { outs: self.outs, mode }),
@@ -206,20 +231,32 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         self.failure.is_some() || self.shared.as_ref().is_some_and(|shared| !shared.job.chunks.is_open())
     }
 
-    /// When the owner reads: with fewer items waiting than the first number, until the second. Reading
-    /// feeds everyone, so a shared job wants a chunk for each participant there is or could be.
-    /// Reading goes by the batch: drivers that read ahead on a thread of their own sleep and wake once
-    /// a batch then, and not once an item.
+    /// When the owner reads: with fewer items waiting than the first number, until the second or until
+    /// the stream has none for the moment. Reading feeds everyone, so a shared job wants a chunk for
+    /// each participant there is or could be.
     fn marks(&self) -> (usize, usize) {
         let Some(cost) = self.cost else { return (1, 1) };
+        let Reading { batch, look_every } = DB::READING;
+        // Looked at before every chunk.
+        if look_every < Duration::from_nanos(GRAIN_HIGH) {
+            return (batch, batch);
+        }
         match &self.shared {
-            None => (1, READ_BATCH),
+            None => (1, batch),
             Some(shared) => {
                 let hands = shared.job.participants() as u64 + 1;
                 let low = cost.items_in(hands * GRAIN_HIGH).min(READ_AHEAD);
-                (low, low + low.max(READ_BATCH))
+                (low, low + low.max(batch))
             }
         }
+    }
+
+    /// How long the owner may work before it looks at the stream again.
+    fn look_within(&self) -> Nanos {
+        if !self.reading {
+            return Nanos::MAX;
+        }
+        u64::try_from(DB::READING.look_every.as_nanos()).unwrap_or(Nanos::MAX)
     }
 
     fn accept(&mut self, item: W::Item) {
@@ -244,8 +281,10 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         }
         let machine = machine.unwrap_or_else(|| self.core.machine());
         let wakes = shared.job.wakes(machine, parked);
-        if wakes > 0 {
-            self.core.registry.wake_for(&shared.open, wakes);
+        if wakes > 0 && self.core.registry.wake_for(&shared.open, wakes) > 0 {
+            self.reason = Some(Reason::Unclaimed);
+        } else if machine.idle() == 0 && shared.job.participants() == 1 {
+            self.stays(Reason::Busy);
         }
     }
 
@@ -276,12 +315,16 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
     /// Why not to ask for help now, if there is a reason. `TooSmall` while nothing is known yet: if
     /// the job ends before that, it was.
     fn reason_to_stay_alone(&self, machine: Machine) -> Option<Reason> {
-        match self.wish.execution {
-            Execution::Sequential => return Some(Reason::Forced),
-            Execution::Parallel => return None,
-            Execution::Auto => {}
+        if self.wish.execution == Execution::Sequential {
+            return Some(Reason::Forced);
         }
-        if machine.cores <= 1 || self.core.registry.workers() == 0 {
+        if !self.core.registry.is_open() {
+            return Some(Reason::Stopped);
+        }
+        if self.wish.execution == Execution::Parallel {
+            return None;
+        }
+        if machine.cores <= 1 {
             return Some(Reason::OneCore);
         }
         if machine.veto {
@@ -315,7 +358,9 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             self.stays(Reason::Stopped);
             return;
         }
-        self.reason = Some(Reason::Unclaimed);
+        if forced {
+            self.reason = Some(Reason::Unclaimed);
+        }
         self.outs.extend(self.current.take());
         self.shared = Some(Shared { core: self.core, job, open });
     }
@@ -334,6 +379,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
                 limit
             }
         };
+        let limit = limit.min(self.look_within());
         let most = self.wish.chunk_length.map_or(self.private.len(), NonZeroUsize::get);
         let mut out = match self.current.take() {
             Some(out) if !self.work.is_full(&out) => out,
@@ -342,12 +388,10 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
                 self.work.begin(self.private.len().saturating_add(self.unread))
             }
         };
-        let mut source = self.private.drain(..most.min(self.private.len()));
+        let in_place = self.runs_in_place();
+        let mut source = std::iter::from_fn(|| self.private.pop_front()).take(most);
         let mut stretch = Stretch::begin(limit);
-        let result = stretch.run(&*self.work, &mut source, &mut out);
-        // What the time was too short for goes back to the front, in order.
-        let rest: Vec<_> = source.collect();
-        rest.into_iter().rev().for_each(|item| self.private.push_front(item));
+        let result = held(in_place, || stretch.run(&*self.work, &mut source, &mut out));
         self.chunks += 1;
         match result {
             Ok(()) => self.current = Some(out),
@@ -376,6 +420,10 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             }
             _ => job.next_length(machine),
         };
+        let length = match (self.cost, self.wish.chunk_length) {
+            (Some(cost), None) => length.min(cost.items_in(self.look_within())),
+            _ => length,
+        };
         let mut claim = job.chunks.claim(length)?;
         let items = claim.take();
         let mut out = match guarded::<_, W::Error>(|| Ok(self.work.begin(items.len()))) {
@@ -388,7 +436,8 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         let mut source = items.into_iter();
         let result = loop {
             let mut stretch = Stretch::begin(GRAIN_MAX);
-            let result = stretch.run(&*self.work, &mut source, &mut out);
+            let in_place = self.runs_in_place();
+            let result = held(in_place, || stretch.run(&*self.work, &mut source, &mut out));
             self.measure(&stretch);
             if let (Some(cost), Some(shared)) = (self.cost, &self.shared) {
                 shared.job.set_cost(cost);
@@ -410,6 +459,20 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         }
     }
 
+    /// Whether the next item is expected to hold the async thread so long that its other tasks should
+    /// move elsewhere meanwhile, which costs a few microseconds.
+    fn runs_in_place(&self) -> bool {
+        if self.cost.is_none_or(|cost| cost.per_item <= GRAIN_MAX) {
+            return false;
+        }
+        *self.core.can_move.get_or_init(|| {
+            let multi_thread = Handle::try_current()
+                .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+            // Tokio tells only by a panic that a task is on a `LocalSet`, which cannot move.
+            multi_thread && catch_unwind(|| tokio::task::block_in_place(|| {})).is_ok()
+        })
+    }
+
     fn measure(&mut self, stretch: &Stretch) {
         let elapsed = u64::try_from(stretch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.measured.add(stretch.done, elapsed, self.cost);
@@ -425,6 +488,11 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             self.gave_way = true;
         }
     }
+}
+
+/// Runs a stretch where it is, or with the async thread's other tasks handed to another thread.
+fn held<T>(in_place: bool, run: impl FnOnce() -> T) -> T {
+    if in_place { tokio::task::block_in_place(run) } else { run() }
 }
 
 /// An uninterrupted stretch of work, ended by the clock.

@@ -54,6 +54,10 @@ pub(crate) struct Registry<J: ?Sized, R> {
     queued: AtomicUsize,
     /// How many jobs are open: a hint, exact only under the lock.
     open: AtomicUsize,
+    /// Whether the phase is open: a hint, exact only under the lock.
+    accepting: AtomicBool,
+    /// How many workers were told to exit.
+    ended: AtomicUsize,
 }
 
 /// What a parked worker listens to: first the flag, then the condition.
@@ -98,6 +102,8 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
             parked: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            accepting: AtomicBool::new(true),
+            ended: AtomicUsize::new(0),
         }
     }
 
@@ -109,9 +115,9 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Workers that are not parked.
+    /// Workers that are neither parked nor ended.
     pub(crate) fn awake(&self) -> usize {
-        self.workers().saturating_sub(self.parked())
+        self.workers().saturating_sub(self.parked() + self.ended.load(Ordering::Relaxed))
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -122,9 +128,9 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Whether new work is taken.
+    /// Whether new work is taken, as a hint: publishing and submitting say for sure.
     pub(crate) fn is_open(&self) -> bool {
-        lock(&self.inner).phase == Phase::Open
+        self.accepting.load(Ordering::Relaxed)
     }
 
     /// Makes a job visible to workers. Refused (false) when the pool takes nothing new.
@@ -202,6 +208,7 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
                 Some(Hand::Look) | None => {}
             }
             if inner.phase == Phase::Halted {
+                self.ended.fetch_add(1, Ordering::Relaxed);
                 return Next::Exit;
             }
             if let Some(run) = inner.runs.pop_front() {
@@ -209,6 +216,7 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
                 return Next::Run(run);
             }
             if inner.phase == Phase::Draining {
+                self.ended.fetch_add(1, Ordering::Relaxed);
                 return Next::Exit;
             }
             if let Some(index) = choose(&inner.jobs) {
@@ -255,6 +263,7 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
             let mut inner = lock(&self.inner);
             if inner.phase < phase {
                 inner.phase = phase;
+                self.accepting.store(false, Ordering::Relaxed);
             }
             let runs =
                 if inner.phase == Phase::Halted { mem::take(&mut inner.runs) } else { VecDeque::new() };

@@ -1,0 +1,183 @@
+//! The contestants' common ground: one router over one seeded database, with the plain handler and
+//! ours for the same rows and the same rendering.
+
+use axum::extract::{Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use example_app::progress::Quiet;
+use example_app::render_cost::render_us;
+use example_app::seed::{SeedPlan, seed};
+use example_app::users::{USER_COLUMNS, USER_TABLES, UserRow, UserView};
+use multicore_axum::{
+    Config, Execution, LimitOffset, ListError, ListQuery, Listing, Multicore, MulticoreLayer, asc, ranges,
+};
+use serde::Deserialize;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Sqlite};
+use tokio::task::JoinSet;
+
+/// Rows of the common data set.
+const PEOPLE: u32 = 10_000;
+/// Connections of the application's pool.
+const CONNECTIONS: u32 = 10;
+
+/// A router over a seeded database, and what goes with it at the end.
+pub(crate) struct Served {
+    pub(crate) router: Router,
+    /// The folder of the SQLite file.
+    _folder: Option<tempfile::TempDir>,
+    /// The PostgreSQL database.
+    database: Option<(PgConnectOptions, String, PgPool)>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Cost {
+    #[serde(default)]
+    render_us: u64,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Plain {
+    limit: i64,
+    #[serde(default)]
+    offset: i64,
+    #[serde(default)]
+    render_us: u64,
+}
+
+/// What a row becomes, for every contestant.
+fn render(row: UserRow, us: u64) -> UserView {
+    render_us(us);
+    UserView::from(row)
+}
+
+/// The routes over one database: `/plain` as one would write it without this library, `/ours`,
+/// `/sequential` (ours forced onto one core), and `/light`, a neighbour with next to nothing to do.
+macro_rules! routes {
+    ($database:ty, $pool:expr, $placeholders:literal) => {{
+        async fn list(
+            mc: Multicore<$database>,
+            page: LimitOffset,
+            cost: Cost,
+            execution: Execution,
+        ) -> Result<Listing, ListError> {
+            let query = ListQuery::<UserRow>::select(USER_COLUMNS)
+                .from(USER_TABLES)
+                .order_by([asc("u.id")])
+                .execution(execution);
+            mc.parallel_list(query, page, move |row| render(row, cost.render_us)).await
+        }
+        let pool: sqlx::Pool<$database> = $pool;
+        let config = Config::default().max_limit(u64::from(PEOPLE));
+        let multicore = MulticoreLayer::<$database>::builder().config(config).pool(pool.clone());
+        let multicore = multicore.start().await.expect("a pool");
+        Router::new()
+            .route(
+                "/plain",
+                get(|State(pool): State<sqlx::Pool<$database>>, Query(page): Query<Plain>| async move {
+                    let sql = format!(
+                        "SELECT {USER_COLUMNS} FROM {USER_TABLES} ORDER BY u.id ASC {}",
+                        $placeholders
+                    );
+                    let rows: Vec<UserRow> = sqlx::query_as(AssertSqlSafe(sql))
+                        .bind(page.limit)
+                        .bind(page.offset)
+                        .fetch_all(&pool)
+                        .await
+                        .expect("rows");
+                    Json(rows.into_iter().map(|row| render(row, page.render_us)).collect::<Vec<_>>())
+                }),
+            )
+            .route(
+                "/joinset",
+                get(|State(pool): State<sqlx::Pool<$database>>, Query(page): Query<Plain>| async move {
+                    // As one would write it by hand: a range a core, each on a connection of its own.
+                    let mut parts = JoinSet::new();
+                    for (index, range) in ranges(page.limit as u64, 2, 0).into_iter().enumerate() {
+                        let pool = pool.clone();
+                        parts.spawn(async move {
+                            let sql = format!(
+                                "SELECT {USER_COLUMNS} FROM {USER_TABLES} ORDER BY u.id ASC {}",
+                                $placeholders
+                            );
+                            let rows: Vec<UserRow> = sqlx::query_as(AssertSqlSafe(sql))
+                                .bind((range.end - range.start) as i64)
+                                .bind(page.offset + range.start as i64)
+                                .fetch_all(&pool)
+                                .await
+                                .expect("rows");
+                            let views = rows.into_iter().map(|row| render(row, page.render_us));
+                            (index, views.collect::<Vec<_>>())
+                        });
+                    }
+                    let mut parts = parts.join_all().await;
+                    parts.sort_unstable_by_key(|(index, _)| *index);
+                    Json(parts.into_iter().flat_map(|(_, views)| views).collect::<Vec<_>>())
+                }),
+            )
+            .route(
+                "/ours",
+                get(|mc: Multicore<$database>, page: LimitOffset, Query(cost): Query<Cost>| {
+                    list(mc, page, cost, Execution::Auto)
+                }),
+            )
+            .route(
+                "/sequential",
+                get(|mc: Multicore<$database>, page: LimitOffset, Query(cost): Query<Cost>| {
+                    list(mc, page, cost, Execution::Sequential)
+                }),
+            )
+            .route("/light", get(async || "ok"))
+            .layer(multicore)
+            .with_state(pool)
+    }};
+}
+
+/// The routes over a new SQLite file.
+pub(crate) async fn sqlite() -> Served {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SqliteConnectOptions::new()
+        .filename(folder.path().join("people.db"))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal);
+    let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
+    let pool = pool.expect("a database");
+    fill(&pool).await;
+    Served { router: routes!(Sqlite, pool, "LIMIT ? OFFSET ?"), _folder: Some(folder), database: None }
+}
+
+/// The routes over a new PostgreSQL database, if there is a server.
+pub(crate) async fn postgres() -> Option<Served> {
+    let url = std::env::var("MULTICORE_TEST_POSTGRES_URL");
+    let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
+    let options: PgConnectOptions = url.parse().expect("a PostgreSQL URL");
+    let mut admin = PgConnection::connect_with(&options).await.ok()?;
+    let name = format!("multicore_bench_{}", std::process::id());
+    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
+    let pool =
+        PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options.clone().database(&name));
+    let pool = pool.await.expect("a pool");
+    fill(&pool).await;
+    let router = routes!(Postgres, pool.clone(), "LIMIT $1 OFFSET $2");
+    Some(Served { router, _folder: None, database: Some((options, name, pool)) })
+}
+
+async fn fill<DB: example_app::database::AppDatabase>(pool: &sqlx::Pool<DB>) {
+    example_app::schema::migrate(pool).await.expect("tables");
+    let plan = SeedPlan { users: PEOPLE, articles: 0 };
+    seed(pool, plan, &mut Quiet).await.expect("rows");
+}
+
+impl Served {
+    /// Drops the database.
+    pub(crate) async fn clean_up(self) {
+        drop(self.router);
+        if let Some((options, name, pool)) = self.database {
+            pool.close().await;
+            let mut admin = PgConnection::connect_with(&options).await.expect("a connection");
+            let sql = format!("DROP DATABASE {name} WITH (FORCE)");
+            admin.execute(AssertSqlSafe(sql)).await.expect("dropped");
+        }
+    }
+}

@@ -1,0 +1,753 @@
+//! Lists: the bytes, or the error, are those of the sequential path, whatever the path; a worker really
+//! helps; and a list that ends early leaves nothing behind.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use multicore_core::{
+    Execution, FromRow, List, ListError, ListQuery, Mode, Multicore, Page, Reason, SqlDatabase, asc, desc,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde::ser::{Error as _, SerializeStruct};
+use serde::{Serialize, Serializer};
+use sqlx::pool::PoolOptions;
+use sqlx::{AssertSqlSafe, Executor, MySql, Pool, Postgres, Sqlite, SqlitePool};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::databases::{MySqlServer, PostgresServer, people, sqlite, sqlite_of, with_postgres};
+use crate::support::{Key, PLENTY, Visitors, burn, gate, is_worker, occupy, soon, unique, until, until_idle};
+
+const ALL: [Execution; 3] = [Execution::Auto, Execution::Parallel, Execution::Sequential];
+
+/// A pool over the application's, all workers parked.
+async fn over<DB: SqlDatabase>(app: &Pool<DB>, workers: usize) -> Multicore<DB> {
+    let mc = Multicore::<DB>::builder().name(unique()).workers(workers).cores(PLENTY);
+    let mc = mc.load_source(|| None).pool(app.clone()).start().await.unwrap();
+    until_idle(&mc).await;
+    mc
+}
+
+fn persons(execution: Execution) -> ListQuery<(i64, String), Sqlite> {
+    ListQuery::<(i64, String)>::select("id, name").from("person").order_by([asc("id")]).execution(execution)
+}
+
+/// The oracle for [`persons`]: what one would write without this library.
+async fn plain(app: &SqlitePool, page: Page) -> Vec<u8> {
+    let rows: Vec<(i64, String)> = sqlx::query_as("SELECT id, name FROM person ORDER BY id LIMIT ? OFFSET ?")
+        .bind(page.limit as i64)
+        .bind(page.offset as i64)
+        .fetch_all(app)
+        .await
+        .unwrap();
+    serde_json::to_vec(&rows).unwrap()
+}
+
+// The property: any rows, page, chunks, workers, path and failures.
+
+/// A row of the table; `None` for a value that cannot be decoded into it.
+type NewRow = (Option<String>, f64, Option<i64>);
+
+#[derive(Clone, Debug, FromRow)]
+struct Row {
+    id: i64,
+    name: Option<String>,
+    number: f64,
+    value: i64,
+}
+
+/// What goes wrong with a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// The database fails at it.
+    Database,
+    /// Its value is not what the row type wants.
+    Decode,
+    /// `render` panics.
+    Render,
+    /// Its serialisation says no, half-way.
+    Encode,
+    /// Its serialisation panics, half-way.
+    EncodePanic,
+}
+
+/// What a row becomes.
+struct View(Row, Option<Fault>);
+
+impl Serialize for View {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let View(row, fault) = self;
+        let mut fields = serializer.serialize_struct("View", 4)?;
+        fields.serialize_field("id", &row.id)?;
+        fields.serialize_field("name", &row.name)?;
+        match fault {
+            Some(Fault::Encode) => return Err(S::Error::custom(format!("row {}", row.id))),
+            // As a panic, without the hook's words about each.
+            Some(Fault::EncodePanic) => std::panic::resume_unwind(Box::new(format!("row {}", row.id))),
+            _ => {}
+        }
+        fields.serialize_field("number", &row.number)?;
+        fields.serialize_field("value", &row.value)?;
+        fields.end()
+    }
+}
+
+/// A list's outcome without what tells one run from another.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Bytes(String),
+    Database,
+    Decode,
+    Encode(String),
+    Panicked(String),
+}
+
+impl Outcome {
+    fn of(list: Result<List, ListError>) -> Self {
+        match list {
+            Ok(list) => Outcome::Bytes(String::from_utf8(list.to_bytes()).unwrap()),
+            Err(ListError::Database(_)) => Outcome::Database,
+            Err(ListError::Decode(_)) => Outcome::Decode,
+            Err(ListError::Encode(source)) => Outcome::Encode(source.to_string()),
+            Err(ListError::Panicked { message }) => Outcome::Panicked(message),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    rows: Vec<NewRow>,
+    faults: HashMap<i64, Fault>,
+    page: Page,
+    above: Option<i64>,
+    order: usize,
+    chunk_length: Option<NonZeroUsize>,
+    /// An index into the pools of 1 to 4 workers.
+    pool: usize,
+    execution: Execution,
+    /// What rendering a row takes.
+    burn_us: u64,
+}
+
+const ORDERS: [&[(&str, bool)]; 4] =
+    [&[("id", false)], &[("id", true)], &[("number", false), ("id", true)], &[("name", true), ("id", false)]];
+
+fn cases() -> impl Strategy<Value = Case> {
+    let text = prop_oneof![
+        4 => any::<String>(),
+        1 => "[\"'\\\\/<>&%_\\r\\n\\t]{0,9}",
+        1 => Just("\u{1F468}\u{200D}\u{1F469}\u{2028}\u{FEFF}\u{1}\u{7F}".to_owned()),
+        // Longer than a chunk's first guess.
+        1 => "[a-z]{400,600}",
+    ];
+    let number = prop::num::f64::NORMAL | prop::num::f64::ZERO | prop::num::f64::SUBNORMAL;
+    // PostgreSQL's text has no NUL.
+    let text = text.prop_map(|text| text.replace('\0', "\u{1}"));
+    let row = (prop::option::of(text), number, any::<i64>());
+    let row = row.prop_map(|(name, number, value)| (name, number, Some(value)));
+    let fault = prop_oneof![
+        Just(Fault::Database),
+        Just(Fault::Decode),
+        Just(Fault::Render),
+        Just(Fault::Encode),
+        Just(Fault::EncodePanic)
+    ];
+    let faults = prop_oneof![
+        1 => Just(HashMap::new()),
+        1 => prop::collection::hash_map(1_i64..200, fault, 1..5),
+    ];
+    let how = (
+        prop::option::of(1_usize..40),
+        0_usize..4,
+        prop::sample::select(ALL.to_vec()),
+        prop::sample::select(vec![0_u64, 0, 20]),
+        0..ORDERS.len(),
+    );
+    let page = (1_u64..250, prop_oneof![3 => Just(0_u64), 2 => 0_u64..250], prop::option::of(0_i64..150));
+    (vec(row, 0..200), faults, page, how).prop_map(|(mut rows, faults, page, how)| {
+        for (&id, _) in faults.iter().filter(|(_, fault)| **fault == Fault::Decode) {
+            if let Some(row) = rows.get_mut(id as usize - 1) {
+                row.2 = None;
+            }
+        }
+        let (limit, offset, above) = page;
+        let (chunk_length, pool, execution, burn_us, order) = how;
+        let chunk_length = chunk_length.and_then(NonZeroUsize::new);
+        let page = Page { limit, offset };
+        Case { rows, faults, page, above, order, chunk_length, pool, execution, burn_us }
+    })
+}
+
+/// What the property needs of a database.
+trait Tested: SqlDatabase {
+    /// The table's definition.
+    const TABLE: &'static str;
+
+    /// An expression that fails at the row of this id.
+    fn failing_at(id: i64) -> String;
+
+    /// Replaces the table's rows.
+    fn fill(app: &Pool<Self>, rows: &[NewRow]) -> impl Future<Output = ()>;
+
+    /// The rows of a statement one after the other, up to the first that fails.
+    fn read(app: &Pool<Self>, sql: String) -> impl Future<Output = Vec<Result<Row, Outcome>>>;
+}
+
+macro_rules! tested {
+    ($database:ty, $table:literal, $bad:expr, $failing_at:expr) => {
+        impl Tested for $database {
+            const TABLE: &'static str = $table;
+
+            fn failing_at(id: i64) -> String {
+                $failing_at(id)
+            }
+
+            async fn fill(app: &Pool<Self>, rows: &[NewRow]) {
+                let mut transaction = app.begin().await.unwrap();
+                transaction.execute("DELETE FROM sample").await.unwrap();
+                for (chunk, rows) in rows.chunks(100).enumerate() {
+                    let mut insert = sqlx::QueryBuilder::<$database>::new("INSERT INTO sample ");
+                    insert.push_values(
+                        rows.iter().enumerate(),
+                        |mut values, (index, (name, number, value))| {
+                            values
+                                .push_bind((chunk * 100 + index + 1) as i64)
+                                .push_bind(name)
+                                .push_bind(number);
+                            match value {
+                                Some(value) => values.push_bind(*value),
+                                None => values.push($bad),
+                            };
+                        },
+                    );
+                    insert.build().execute(&mut *transaction).await.unwrap();
+                }
+                transaction.commit().await.unwrap();
+            }
+
+            async fn read(app: &Pool<Self>, sql: String) -> Vec<Result<Row, Outcome>> {
+                let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(app);
+                let mut read = Vec::new();
+                while let Some(row) = rows.next().await {
+                    let row = match row {
+                        Ok(row) => Row::from_row(&row).map_err(|_| Outcome::Decode),
+                        Err(_) => Err(Outcome::Database),
+                    };
+                    let failed = row.is_err();
+                    read.push(row);
+                    if failed {
+                        break;
+                    }
+                }
+                read
+            }
+        }
+    };
+}
+
+tested!(
+    Sqlite,
+    "CREATE TABLE sample (id INTEGER PRIMARY KEY, name TEXT, number REAL NOT NULL, value INTEGER)",
+    "'not a number'",
+    |id| format!("abs(CASE WHEN id = {id} THEN -9223372036854775807 - 1 ELSE 0 END)")
+);
+tested!(
+    Postgres,
+    "CREATE TABLE sample (id bigint PRIMARY KEY, name text, number float8 NOT NULL, value bigint)",
+    "NULL",
+    |id| format!("1 / (CASE WHEN id = {id} THEN 0 ELSE 1 END)")
+);
+tested!(
+    MySql,
+    "CREATE TABLE sample (id bigint PRIMARY KEY, name longtext, number double NOT NULL, value bigint)",
+    "NULL",
+    |id| format!("(SELECT 1 UNION ALL SELECT 1 FROM DUAL WHERE id = {id})")
+);
+
+/// The list of a case, and what the sequential path without this library makes of it.
+async fn both<DB>(app: &Pool<DB>, pools: &[Multicore<DB>], case: &Case) -> (Outcome, Outcome)
+where
+    DB: Tested,
+    Row: for<'r> FromRow<'r, DB::Row>,
+{
+    DB::fill(app, &case.rows).await;
+    let mut columns = String::from("id, name, number, value");
+    for (&id, _) in case.faults.iter().filter(|(_, fault)| **fault == Fault::Database) {
+        columns += &format!(", {} AS fault_{id}", DB::failing_at(id));
+    }
+    let faults = case.faults.clone();
+    let burn_us = case.burn_us;
+    let render = move |row: Row| {
+        burn(burn_us);
+        let fault = faults.get(&row.id).copied();
+        if fault == Some(Fault::Render) {
+            std::panic::resume_unwind(Box::new(format!("row {}", row.id)));
+        }
+        View(row, fault)
+    };
+
+    let keys = ORDERS[case.order];
+    let mut query = ListQuery::<Row>::select(AssertSqlSafe(columns.clone())).from("sample");
+    query =
+        query.order_by(keys.iter().map(|&(key, descending)| if descending { desc(key) } else { asc(key) }));
+    if let Some(id) = case.above {
+        query = query.filter(|filter| {
+            // Literal: binding is tested elsewhere, and differs in type from driver to driver here.
+            filter.push(format_args!("id > {id}"));
+        });
+    }
+    if let Some(length) = case.chunk_length {
+        query = query.chunk_length(length);
+    }
+    let list = soon(pools[case.pool].list(query.execution(case.execution), case.page, render)).await;
+    let ours = Outcome::of(list);
+
+    let above = case.above.map(|id| format!("WHERE id > {id}")).unwrap_or_default();
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|(key, descending)| format!("{key} {}", if *descending { "DESC" } else { "ASC" }))
+        .collect();
+    let Page { limit, offset } = case.page;
+    let sql = format!(
+        "SELECT {columns} FROM sample {above} ORDER BY {} LIMIT {limit} OFFSET {offset}",
+        keys.join(", ")
+    );
+    let mut views = Vec::new();
+    for row in DB::read(app, sql).await {
+        let row = match row {
+            Ok(row) => row,
+            Err(outcome) => return (ours, outcome),
+        };
+        let says = format!("row {}", row.id);
+        match case.faults.get(&row.id) {
+            Some(Fault::Render | Fault::EncodePanic) => return (ours, Outcome::Panicked(says)),
+            Some(Fault::Encode) => return (ours, Outcome::Encode(says)),
+            _ => views.push(View(row, None)),
+        }
+    }
+    (ours, Outcome::Bytes(serde_json::to_string(&views).unwrap()))
+}
+
+/// Runs the property over one database.
+fn property<DB>(runtime: &tokio::runtime::Runtime, app: &Pool<DB>, cases_to_run: u32)
+where
+    DB: Tested,
+    Row: for<'r> FromRow<'r, DB::Row>,
+    for<'c> &'c mut <DB as sqlx::Database>::Connection: Executor<'c, Database = DB>,
+{
+    let pools = runtime.block_on(async {
+        let mut connection = app.acquire().await.unwrap();
+        (&mut *connection).execute(DB::TABLE).await.unwrap();
+        let mut pools = Vec::new();
+        for workers in 1..=4 {
+            pools.push(over(app, workers).await);
+        }
+        pools
+    });
+    let config = Config { cases: cases_to_run, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&cases(), |case| {
+        let (ours, plain) = runtime.block_on(both(app, &pools, &case));
+        prop_assert_eq!(ours, plain);
+        Ok(())
+    });
+    let decisions: u64 = pools.iter().map(|mc| mc.stats().decisions.parallel()).sum();
+    for mc in pools {
+        assert_eq!((mc.stats().owners, mc.stats().jobs), (0, 0));
+        runtime.block_on(mc.shutdown(Duration::from_secs(60)));
+    }
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    assert!(decisions > 0, "no case ever ran in parallel");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+#[test]
+fn any_list_over_sqlite_is_what_the_sequential_path_gives() {
+    let runtime = runtime();
+    let (_folder, app) = runtime.block_on(sqlite());
+    property(&runtime, &app, 200);
+}
+
+#[test]
+fn any_list_over_postgres_is_what_the_sequential_path_gives() {
+    let runtime = runtime();
+    let Some(server) = runtime.block_on(PostgresServer::new()) else { return };
+    let app = server.pool.clone();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| property(&runtime, &app, 50)));
+    runtime.block_on(server.finish());
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+#[test]
+fn any_list_over_mysql_is_what_the_sequential_path_gives() {
+    let runtime = runtime();
+    let Some(server) = runtime.block_on(MySqlServer::new()) else { return };
+    let app = server.pool.clone();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| property(&runtime, &app, 50)));
+    runtime.block_on(server.finish());
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+// Pages.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_at_and_beyond_the_end_are_short_or_empty_on_every_path() {
+    let (_folder, app) = sqlite().await;
+    people(&app, 95).await;
+    let mc = over(&app, 2).await;
+    for execution in ALL {
+        for (offset, rows) in [(90, 5), (95, 0), (1_000, 0), (i64::MAX as u64, 0)] {
+            let page = Page { limit: 10, offset };
+            let list = soon(mc.list(persons(execution), page, |row| row)).await.unwrap();
+            assert_eq!(list.rows(), rows, "{execution:?} at {offset}");
+            assert_eq!(list.to_bytes(), plain(&app, page).await);
+        }
+        let none = soon(mc.list(persons(execution), Page { limit: 0, offset: 0 }, |row| row)).await.unwrap();
+        assert_eq!(none.to_bytes(), b"[]");
+    }
+}
+
+#[tokio::test]
+async fn a_number_no_database_can_take_is_an_error_of_the_page() {
+    let (_folder, app) = sqlite().await;
+    people(&app, 1).await;
+    let mc = over(&app, 1).await;
+    let page = Page { limit: 1, offset: u64::MAX };
+    let error = mc.list(persons(Execution::Auto), page, |row| row).await.unwrap_err();
+    assert!(matches!(error, ListError::Page { parameter: "offset", .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_lists_at_once_do_not_mix() {
+    let (_folder, app) = sqlite().await;
+    people(&app, 3_000).await;
+    let mc = over(&app, 2).await;
+    let lists: Vec<_> = (0..24)
+        .map(|n| {
+            let mc = mc.clone();
+            let page = Page { limit: 300, offset: n * 100 };
+            let execution = ALL[n as usize % 3];
+            tokio::spawn(async move {
+                let list = mc.list(persons(execution), page, |row| {
+                    burn(5);
+                    row
+                });
+                (page, list.await.unwrap().to_bytes())
+            })
+        })
+        .collect();
+    for list in lists {
+        let (page, bytes) = soon(list).await.unwrap();
+        assert!(bytes == plain(&app, page).await, "{page:?}");
+    }
+    assert_eq!((mc.stats().owners, mc.stats().jobs), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_bind_their_values_on_postgres() {
+    with_postgres(async |app| {
+        app.execute("CREATE TABLE person (id int PRIMARY KEY, name text NOT NULL)").await.unwrap();
+        app.execute("INSERT INTO person SELECT n, 'user ' || n FROM generate_series(1, 200) AS n")
+            .await
+            .unwrap();
+        let mc = over(&app, 2).await;
+        for execution in ALL {
+            let query = ListQuery::<(i32, String)>::select("id, name")
+                .from("person")
+                .filter(|q| {
+                    q.push("id > ").push_bind(50).push(" OR name = ").push_bind("'; DROP TABLE person --");
+                })
+                .filter(|q| {
+                    q.push("name LIKE ").push_bind("%0");
+                })
+                .order_by([desc("id")])
+                .execution(execution);
+            let list = soon(mc.list(query, Page { limit: 3, offset: 1 }, |(id, _)| id)).await.unwrap();
+            assert_eq!(list.to_bytes(), b"[190,180,170]");
+        }
+    })
+    .await;
+}
+
+// Help.
+
+/// A list under way: its worker is in `render` and waits at the gate, its owner goes on without it.
+struct Helped {
+    list: JoinHandle<Result<List, ListError>>,
+    key: Key,
+    /// Rows whose rendering a worker has begun.
+    by_worker: Arc<AtomicUsize>,
+    token: Arc<()>,
+}
+
+/// Rows of a helped list.
+const HELPED: Page = Page { limit: 600, offset: 0 };
+const CHUNK: usize = 5;
+
+/// Starts lists until a worker takes part in one; that one waits for it.
+async fn helped(mc: &Multicore<Sqlite>, pool: &str) -> Helped {
+    for _ in 0..100 {
+        until_idle(mc).await;
+        let (key, closed) = gate();
+        let (arrived, mut arrivals) = mpsc::unbounded_channel();
+        let by_worker = Arc::new(AtomicUsize::new(0));
+        let token = Arc::new(());
+        let (pool, count, held) = (pool.to_owned(), Arc::clone(&by_worker), Arc::clone(&token));
+        let render = move |row: (i64, String)| {
+            let _held = &held;
+            if is_worker(&pool) {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _sent = arrived.send(());
+                closed.pass();
+            } else {
+                // Long enough for the worker to come while there is something left for it.
+                for _ in 0..100 {
+                    if count.load(Ordering::SeqCst) > 0 {
+                        break;
+                    }
+                    std::thread::yield_now();
+                }
+            }
+            row
+        };
+        let query = persons(Execution::Parallel).chunk_length(NonZeroUsize::new(CHUNK).unwrap());
+        let mut list = tokio::spawn({
+            let mc = mc.clone();
+            async move { mc.list(query, HELPED, render).await }
+        });
+        tokio::select! {
+            biased;
+            arrived = arrivals.recv() => {
+                if arrived.is_some() {
+                    return Helped { list, key, by_worker, token };
+                }
+                soon(list).await.unwrap().unwrap();
+            }
+            done = &mut list => {
+                done.unwrap().unwrap();
+            }
+        }
+    }
+    panic!("in a hundred lists no worker took part");
+}
+
+/// A pool of one worker over a file of 1,000 people, which the application has so many connections to.
+async fn people_pool(connections: u32) -> (tempfile::TempDir, SqlitePool, String, Multicore<Sqlite>) {
+    let (folder, app) = sqlite_of(connections).await;
+    people(&app, 1_000).await;
+    let name = unique();
+    let mc = Multicore::<Sqlite>::builder().name(&name).workers(1).cores(PLENTY).pool(app.clone());
+    let mc = mc.load_source(|| None).start().await.unwrap();
+    (folder, app, name, mc)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_really_takes_part_and_the_mode_says_so() {
+    let (_folder, app, name, mc) = people_pool(2).await;
+    let helped = helped(&mc, &name).await;
+    helped.key.open();
+    let list = soon(helped.list).await.unwrap().unwrap();
+    assert_eq!(list.to_bytes(), plain(&app, HELPED).await);
+    assert!(helped.by_worker.load(Ordering::SeqCst) > 0);
+    let Mode::Parallel { participants: 2, chunks } = list.mode() else { panic!("{:?}", list.mode()) };
+    assert!(mc.stats().decisions.parallel() > 0);
+    // All of a forced list is shared, and every chunk of it is a piece of the body.
+    assert!(chunks >= HELPED.limit as usize / CHUNK);
+    assert_eq!(list.into_chunks().len(), chunks);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_participants_told_are_no_more_than_the_owner_and_the_workers_that_rendered() {
+    let (_folder, app) = sqlite().await;
+    people(&app, 100).await;
+    let name = unique();
+    let mc = Multicore::<Sqlite>::builder().name(&name).workers(4).cores(PLENTY).pool(app);
+    let mc = mc.load_source(|| None).start().await.unwrap();
+    for round in 0..200 {
+        until_idle(&mc).await;
+        let visitors = Visitors::default();
+        let (seen, pool) = (visitors.clone(), name.clone());
+        let list = mc.list(persons(Execution::Parallel), Page { limit: 12, offset: 0 }, move |row| {
+            seen.note(&pool);
+            row
+        });
+        if let Mode::Parallel { participants, chunks } = soon(list).await.unwrap().mode() {
+            let most = 1 + visitors.count();
+            assert!(
+                participants <= most,
+                "round {round}: {participants} told, {} workers rendered",
+                most - 1
+            );
+            assert!(participants <= chunks + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mode_names_the_reason_where_there_was_no_help() {
+    let (_folder, app) = sqlite().await;
+    people(&app, 100).await;
+    let mc = over(&app, 2).await;
+    let page = Page { limit: 5, offset: 0 };
+    let mode = async |execution| soon(mc.list(persons(execution), page, |row| row)).await.unwrap().mode();
+    assert_eq!(mode(Execution::Sequential).await, Mode::Sequential(Reason::Forced));
+    assert_eq!(mode(Execution::Auto).await, Mode::Sequential(Reason::TooSmall));
+    // The only workers are elsewhere, and nobody comes.
+    let (_one, _key) = occupy(&mc).await;
+    let (_other, _other_key) = occupy(&mc).await;
+    assert_eq!(mode(Execution::Parallel).await, Mode::Sequential(Reason::Unclaimed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connection_is_free_while_the_last_rows_are_rendered() {
+    let (_folder, app, name, mc) = people_pool(1).await;
+    let helped = helped(&mc, &name).await;
+    // The pool has one connection; the list is still under way.
+    assert!(!soon(plain(&app, HELPED)).await.is_empty());
+    assert!(!helped.list.is_finished());
+    helped.key.open();
+    soon(helped.list).await.unwrap().unwrap();
+}
+
+// Ends before the end.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_list_stops_after_the_running_chunks_and_gives_its_connection_back() {
+    let (_folder, app, name, mc) = people_pool(1).await;
+    for _ in 0..5 {
+        let helped = helped(&mc, &name).await;
+        helped.list.abort();
+        assert!(soon(helped.list).await.unwrap_err().is_cancelled());
+        assert_eq!((mc.stats().owners, mc.stats().jobs), (0, 0));
+        let page = Page { limit: 7, offset: 3 };
+        assert!(!soon(plain(&app, page)).await.is_empty(), "the pool's one connection is free");
+        helped.key.open();
+        until("what the list held is dropped", || Arc::strong_count(&helped.token) == 1).await;
+        let begun = helped.by_worker.load(Ordering::SeqCst);
+        assert!(begun <= CHUNK, "{begun} rows: more than the chunk that ran");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_takes_longer_than_the_timeout_is_an_error_and_costs_nothing() {
+    let (_folder, app) = sqlite_of(1).await;
+    people(&app, 1_000).await;
+    let name = unique();
+    let after = Duration::from_secs(3_000);
+    let mc = Multicore::<Sqlite>::builder().name(&name).workers(1).cores(PLENTY).timeout(after);
+    let mc = mc.pool(app.clone()).load_source(|| None).start().await.unwrap();
+    let helped = helped(&mc, &name).await;
+    tokio::time::pause();
+    tokio::time::advance(after).await;
+    let error = helped.list.await.unwrap().unwrap_err();
+    tokio::time::resume();
+    assert!(matches!(error, ListError::Timeout { after: told } if told == after), "{error:?}");
+    assert_eq!(error.to_string(), "the list took longer than 3000s");
+    assert!(!plain(&app, HELPED).await.is_empty(), "the connection is free");
+    helped.key.open();
+    until("what the list held is dropped", || Arc::strong_count(&helped.token) == 1).await;
+    assert_eq!((mc.stats().owners, mc.stats().jobs), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_lets_a_list_under_way_come_to_its_end() {
+    let (_folder, app, name, mc) = people_pool(1).await;
+    let helped = helped(&mc, &name).await;
+    let stopping = tokio::spawn({
+        let mc = mc.clone();
+        async move { mc.shutdown(Duration::from_secs(60)).await }
+    });
+    until("nothing new is taken", || mc.task::<()>().is_none()).await;
+    helped.key.open();
+    let list = soon(helped.list).await.unwrap().unwrap();
+    assert_eq!(list.to_bytes(), plain(&app, HELPED).await);
+    assert!(soon(stopping).await.unwrap().is_clean());
+}
+
+// Errors.
+
+#[tokio::test]
+async fn without_a_free_connection_the_list_is_overloaded() {
+    let (_folder, app) = sqlite().await;
+    people(&app, 10).await;
+    let one = PoolOptions::<Sqlite>::new().max_connections(1).acquire_timeout(Duration::from_millis(20));
+    let one = one.connect_with((*app.connect_options()).clone()).await.unwrap();
+    let mc = over(&one, 1).await;
+    let taken = one.acquire().await.unwrap();
+    let page = Page { limit: 5, offset: 0 };
+    let error = soon(mc.list(persons(Execution::Auto), page, |row| row)).await.unwrap_err();
+    assert!(matches!(error, ListError::Overloaded), "{error:?}");
+    drop(taken);
+    assert!(soon(mc.list(persons(Execution::Auto), page, |row| row)).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_is_an_error_that_does_not_repeat_its_words() {
+    let (_folder, app) = sqlite().await;
+    let mc = over(&app, 1).await;
+    for execution in ALL {
+        let page = Page { limit: 5, offset: 0 };
+        let error = soon(mc.list(persons(execution), page, |row| row)).await.unwrap_err();
+        assert_eq!(error.to_string(), "the database failed");
+        let ListError::Database(source) = &error else { panic!("{error:?}") };
+        assert!(source.to_string().contains("no such table: person"), "{source}");
+    }
+    app.close().await;
+    let error =
+        soon(mc.list(persons(Execution::Auto), Page { limit: 5, offset: 0 }, |row| row)).await.unwrap_err();
+    assert!(matches!(error, ListError::Database(_)), "a closed pool: {error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_panics_in_render_is_there_for_the_next_request() {
+    let (_folder, app, name, mc) = people_pool(2).await;
+    for _ in 0..5 {
+        let panicked = async {
+            loop {
+                until_idle(&mc).await;
+                let pool = name.clone();
+                let render = move |row: (i64, String)| {
+                    if is_worker(&pool) {
+                        std::panic::resume_unwind(Box::new("the worker's"));
+                    }
+                    burn(10);
+                    row
+                };
+                if let Err(error) = mc.list(persons(Execution::Parallel), HELPED, render).await {
+                    break error;
+                }
+            }
+        };
+        let error = soon(panicked).await;
+        assert!(matches!(&error, ListError::Panicked { message } if message == "the worker's"), "{error:?}");
+        let helped = helped(&mc, &name).await;
+        helped.key.open();
+        assert_eq!(soon(helped.list).await.unwrap().unwrap().to_bytes(), plain(&app, HELPED).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_fails_is_counted_whichever_path_it_took() {
+    let (_folder, app) = sqlite().await;
+    people(&app, 10).await;
+    let mc = over(&app, 1).await;
+    for execution in ALL {
+        let before = mc.stats().decisions.total();
+        let page = Page { limit: 10, offset: 0 };
+        let list = mc.list(persons(execution), page, |(id, _)| -> i64 {
+            if id == 7 { std::panic::resume_unwind(Box::new("on purpose")) } else { id }
+        });
+        assert!(soon(list).await.is_err());
+        assert_eq!(mc.stats().decisions.total(), before + 1, "{execution:?}");
+    }
+}
