@@ -367,6 +367,17 @@ async fn a_second_shutdown_has_nothing_left_to_do() {
     assert_eq!(soon(mc.clone().shutdown(DEADLINE)).await, CLEAN);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_second_shutdown_does_not_report_again_what_the_first_has_cut() {
+    let mc = pool(1).await;
+    let (_held, key) = occupy(&mc).await;
+    let mut queued = mc.task().unwrap();
+    queued.run(|| ());
+    assert_eq!(mc.shutdown(DEADLINE).await.cut, 1);
+    drop(key);
+    assert_eq!(mc.shutdown(DEADLINE).await.cut, 0);
+}
+
 #[tokio::test]
 async fn a_shutdown_that_is_dropped_still_stops_the_pool() {
     let name = unique();

@@ -364,7 +364,7 @@ impl<DB: Database> Multicore<DB> {
                 tokio::time::timeout(UNWIND_WITHIN, ended.wait_for(|ended| *ended == workers)).await;
         }
         let all_ended = *ended.borrow() == workers;
-        let cut = core.cut.load(Ordering::Relaxed);
+        let cut = core.cut.swap(0, Ordering::Relaxed);
         let mut report = ShutdownReport { joined: 0, cut, stuck: Vec::new() };
         // Taken only now: a shutdown that was dropped while it waited leaves them to the next.
         let mut handles = self.threads.handles.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,7 +19,7 @@ use ratio::ratio;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 7;
 /// About how long one contestant's turn takes.
 const WINDOW: f64 = 0.8;
 const PROBE_EVERY: Duration = Duration::from_millis(2);

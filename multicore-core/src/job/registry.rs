@@ -20,7 +20,7 @@ pub(crate) trait Join {
 /// What a worker is given.
 pub(crate) enum Next<J: ?Sized, R> {
     /// Help with this job; it counts the worker as a participant already. With the instant at which it
-    /// was woken for it, if it was.
+    /// was woken for it, if it slept.
     Help(Arc<J>, Option<Instant>),
     /// Do this.
     Run(R),
@@ -29,7 +29,7 @@ pub(crate) enum Next<J: ?Sized, R> {
 }
 
 enum Hand<J: ?Sized> {
-    Help(Arc<J>, Instant),
+    Help(Arc<J>, Option<Instant>),
     /// Something changed: look again.
     Look,
 }
@@ -168,7 +168,7 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
                     break;
                 }
                 job.join();
-                sleepers.extend(self.unpark(&mut inner, Hand::Help(Arc::clone(job), Instant::now())));
+                sleepers.extend(self.unpark(&mut inner, Hand::Help(Arc::clone(job), None)));
                 woken += 1;
             }
         }
@@ -204,7 +204,7 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
         let mut inner = lock(&self.inner);
         loop {
             match inner.hands[worker].take() {
-                Some(Hand::Help(job, woken)) => return Next::Help(job, Some(woken)),
+                Some(Hand::Help(job, woken)) => return Next::Help(job, woken),
                 Some(Hand::Look) | None => {}
             }
             if inner.phase == Phase::Halted {
@@ -284,6 +284,11 @@ impl<J: Join + ?Sized, R> Registry<J, R> {
     /// it is asleep and has to be rung for.
     fn unpark(&self, inner: &mut Inner<J, R>, hand: Hand<J>) -> Option<usize> {
         let worker = inner.parked.pop()?;
+        let hand = match hand {
+            // What a wake-up costs is learnt from those that sleep.
+            Hand::Help(job, _) => Hand::Help(job, inner.asleep[worker].then(Instant::now)),
+            Hand::Look => Hand::Look,
+        };
         self.parked.store(inner.parked.len(), Ordering::Relaxed);
         inner.hands[worker] = Some(hand);
         self.bells[worker].rung.store(true, Ordering::Relaxed);
