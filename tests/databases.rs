@@ -7,6 +7,7 @@ use std::io::Write;
 use std::panic::resume_unwind;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -18,6 +19,10 @@ use tempfile::TempDir;
 
 /// Connections of an application's pool.
 const CONNECTIONS: u32 = 4;
+
+/// The acquire timeout of a pool that has no connection left: over soon, and yet long enough to open
+/// one on a machine that is busy.
+pub(crate) const SCARCE: Duration = Duration::from_secs(1);
 
 /// An empty SQLite file, which is gone with the folder.
 pub(crate) async fn sqlite() -> (TempDir, SqlitePool) {

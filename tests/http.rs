@@ -19,7 +19,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, Postgres, Sqlite, SqlitePool};
 use tower::{Layer, ServiceExt};
 
-use crate::databases::{people, sqlite, with_postgres};
+use crate::databases::{SCARCE, people, sqlite, with_postgres};
 use crate::support::{PLENTY, occupy, soon, threads_of, unique, until_gone, until_idle};
 
 /// A response, read to its end.
@@ -411,7 +411,7 @@ async fn what_the_database_says_never_reaches_the_client() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_free_connection_the_answer_is_503_with_when_to_try_again() {
     let (_folder, pool) = thousand().await;
-    let one = PoolOptions::<Sqlite>::new().max_connections(1).acquire_timeout(Duration::from_millis(20));
+    let one = PoolOptions::<Sqlite>::new().max_connections(1).acquire_timeout(SCARCE);
     let one = one.connect_with((*pool.connect_options()).clone()).await.unwrap();
     let app = routes().layer(layer(one.clone(), Config::default()).await);
     let _taken = one.acquire().await.unwrap();

@@ -22,7 +22,7 @@ use sqlx::{AssertSqlSafe, Executor, MySql, Pool, Postgres, Sqlite, SqlitePool};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::databases::{MySqlServer, PostgresServer, people, sqlite, sqlite_of, with_postgres};
+use crate::databases::{MySqlServer, PostgresServer, SCARCE, people, sqlite, sqlite_of, with_postgres};
 use crate::support::{Key, PLENTY, Visitors, burn, gate, is_worker, occupy, soon, unique, until, until_idle};
 
 const ALL: [Execution; 3] = [Execution::Auto, Execution::Parallel, Execution::Sequential];
@@ -681,7 +681,7 @@ async fn a_shutdown_lets_a_list_under_way_come_to_its_end() {
 async fn without_a_free_connection_the_list_is_overloaded() {
     let (_folder, app) = sqlite().await;
     people(&app, 10).await;
-    let one = PoolOptions::<Sqlite>::new().max_connections(1).acquire_timeout(Duration::from_millis(20));
+    let one = PoolOptions::<Sqlite>::new().max_connections(1).acquire_timeout(SCARCE);
     let one = one.connect_with((*app.connect_options()).clone()).await.unwrap();
     let mc = over(&one, 1).await;
     let taken = one.acquire().await.unwrap();

@@ -17,7 +17,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{ConnectOptions, Executor, MySql, PgConnection, PgPool, Postgres, Sqlite};
 use tokio::sync::mpsc;
 
-use crate::databases::{people, sqlite, with_mysql, with_postgres};
+use crate::databases::{SCARCE, people, sqlite, with_mysql, with_postgres};
 use crate::support::{PLENTY, builder, gate, is_worker, occupy, pool, soon, unique, until, until_idle};
 
 /// A pool over the application's, all workers parked.
@@ -541,7 +541,7 @@ async fn a_panic_of_a_range_that_stands_in_does_not_give_a_dirty_connection_back
 async fn with_neither_a_worker_nor_a_connection_free_the_range_is_named() {
     let (_folder, app) = sqlite().await;
     let options = (*app.connect_options()).clone();
-    let one = PoolOptions::<Sqlite>::new().max_connections(1).acquire_timeout(Duration::from_millis(20));
+    let one = PoolOptions::<Sqlite>::new().max_connections(1).acquire_timeout(SCARCE);
     let one = one.connect_with(options).await.unwrap();
     let mc = over::<Sqlite>(one.clone(), 1).await;
     let (_held, _key) = occupy(&mc).await;
