@@ -62,10 +62,10 @@ impl<I> Stream for Ready<I> {
 
 impl<DB: Database> Multicore<DB> {
     /// Applies `map` to each item and returns the results in the items' order. The caller's own task
-    /// works on the items, a fifth of a millisecond to a millisecond at a time with a pause for others
-    /// in between, and idle workers help if the work pays for waking them. An item that takes longer
-    /// than that by itself holds the async thread for as long: give such work to a
-    /// [`task`](Multicore::task).
+    /// works on the items and idle workers help if the work pays for waking them. It gives the async
+    /// thread to others after 0.4 ms while all of them are busy, and after 10 ms at the latest. Items
+    /// that take more than a millisecond run with the thread's other tasks moved elsewhere; on a
+    /// current-thread runtime they hold it, so give such work to a [`task`](Multicore::task) there.
     ///
     /// ```
     /// # tokio::runtime::Runtime::new().unwrap().block_on(async {

@@ -17,7 +17,7 @@ pub(crate) const PAY_OFF: u64 = 8;
 pub(crate) const GRAIN_LOW: Nanos = 50_000;
 /// The longest chunk of a shared job: how long an owner may have to wait for its last helper.
 pub(crate) const GRAIN_HIGH: Nanos = 200_000;
-/// The longest stretch an owner holds its async thread.
+/// The longest chunk of an owner that works alone.
 pub(crate) const GRAIN_MAX: Nanos = 1_000_000;
 /// The longest a worker without work stays on its core.
 pub(crate) const LINGER_MAX: Nanos = 50_000;
