@@ -34,7 +34,7 @@ fn it_makes_its_database_serves_and_ends_at_sigterm() {
     assert!(running.folder.path().join("data/example.db").is_file());
     running.signal(Signal::TERM);
     running.logged("SIGTERM received");
-    running.logged("2 workers joined, 0 queued runs cut");
+    running.logged("2 workers joined, 0 runs cut");
     assert_eq!(running.wait().code(), Some(0));
     // Closed in good order, SQLite's log is merged into the file.
     assert!(!running.folder.path().join("data/example.db-wal").exists());
