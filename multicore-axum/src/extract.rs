@@ -19,6 +19,10 @@ use crate::problem::Problem;
 #[derive(Clone)]
 pub(crate) struct Installed {
     handle: Arc<dyn Any + Send + Sync>,
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
     limits: PageLimits,
     database: &'static str,
     /// What a layer further out left, of another database perhaps.
