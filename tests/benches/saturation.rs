@@ -47,6 +47,9 @@ fn cells(runtime: &Runtime, name: &str, served: &Served) {
     );
     println!("|---|---|---|---|---|---|---|");
     for (rows, us) in [(100_u32, 0_u32), (100, 20), (100, 200), (1_000, 0), (1_000, 20), (1_000, 200)] {
+        if !wanted(rows, us) {
+            continue;
+        }
         let list = f64::from(rows) * (8.0 + f64::from(us)) / 1e6;
         // At least three a client, so that the end, when clients run out, weighs little.
         let turn = ((WINDOW * cores() as f64 / list) as usize).max(3 * clients());
@@ -76,6 +79,12 @@ fn cells(runtime: &Runtime, name: &str, served: &Served) {
             ratio(joinset_p99, ours_p99),
         );
     }
+}
+
+/// Whether a cell is asked for: all are, or those named on the command line as `1000x20`.
+fn wanted(rows: u32, us: u32) -> bool {
+    let mut cells = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    cells.peek().is_none() || cells.any(|cell| cell == format!("{rows}x{us}"))
 }
 
 fn median(of: &[f64]) -> f64 {
