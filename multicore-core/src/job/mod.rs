@@ -5,6 +5,7 @@
 pub(crate) mod chunks;
 pub(crate) mod owner;
 pub(crate) mod registry;
+mod stretch;
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::stretch::{Stretch, held};
 use super::{Failure, Help, Job, Work, guarded};
 use crate::admission::cost::{CostModel, Samples, blend};
 use crate::admission::load::Owning;
@@ -26,9 +27,6 @@ use crate::mode::{Execution, Mode, Reason};
 const READ_AHEAD: usize = 512;
 /// After how many items read without a pause the clock is asked.
 const READ_CHECK: usize = 64;
-/// Within a stretch of work the clock is asked about this often.
-const CLOCK_EVERY: Nanos = 25_000;
-
 /// What a finished job gives.
 pub(crate) struct Finished<O> {
     /// The chunks in the order of the items.
@@ -488,63 +486,4 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             self.gave_way = true;
         }
     }
-}
-
-/// Runs a stretch where it is, or with the async thread's other tasks handed to another thread.
-fn held<T>(in_place: bool, run: impl FnOnce() -> T) -> T {
-    if in_place { tokio::task::block_in_place(run) } else { run() }
-}
-
-/// An uninterrupted stretch of work, ended by the clock.
-struct Stretch {
-    limit: Duration,
-    start: Instant,
-    now: Instant,
-    done: usize,
-}
-
-impl Stretch {
-    fn begin(limit: Nanos) -> Self {
-        let start = Instant::now();
-        Stretch { limit: Duration::from_nanos(limit), start, now: start, done: 0 }
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.now - self.start
-    }
-
-    /// Works on items until none is left or the time is up, at least on one.
-    fn run<W: Work>(
-        &mut self,
-        work: &W,
-        items: &mut impl Iterator<Item = W::Item>,
-        out: &mut W::Out,
-    ) -> Result<(), Failure<W::Error>> {
-        let result = guarded(|| {
-            let mut check = 1;
-            for item in items.by_ref() {
-                work.add(item, out)?;
-                self.done += 1;
-                if self.done >= check {
-                    self.now = Instant::now();
-                    let elapsed = self.elapsed();
-                    if elapsed >= self.limit {
-                        return Ok(());
-                    }
-                    check = self.done + next_check(self.done, elapsed);
-                }
-            }
-            Ok(())
-        });
-        self.now = Instant::now();
-        result
-    }
-}
-
-/// After how many more items to ask the clock, `done` having taken `elapsed`: as many as take
-/// `CLOCK_EVERY`, and never more than were done, so that a cost that rises is noticed.
-fn next_check(done: usize, elapsed: Duration) -> usize {
-    let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1);
-    let stride = (done as u64).saturating_mul(CLOCK_EVERY) / elapsed;
-    usize::try_from(stride).unwrap_or(usize::MAX).clamp(1, done.max(1))
 }
