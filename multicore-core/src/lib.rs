@@ -48,7 +48,7 @@ pub use self::{
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{
     db::SqlDatabase,
-    list::{List, ListError, ListQuery, OrderBy, Page, asc, desc},
+    list::{Around, List, ListError, ListQuery, OrderBy, Page, Paging, Start, asc, desc},
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[doc(no_inline)]

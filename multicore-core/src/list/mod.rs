@@ -6,5 +6,5 @@ mod query;
 mod run;
 
 pub use error::ListError;
-pub use query::{ListQuery, OrderBy, Page, asc, desc};
-pub use run::List;
+pub use query::{ListQuery, OrderBy, Page, Paging, Start, asc, desc};
+pub use run::{Around, List};

@@ -19,6 +19,38 @@ pub struct Page {
     pub offset: u64,
 }
 
+impl From<Page> for Paging {
+    /// Exactly these rows: what comes after them is not looked at.
+    fn from(page: Page) -> Self {
+        Paging { limit: page.limit, start: Start::Offset(page.offset), look_ahead: false }
+    }
+}
+
+/// Which part of a list is asked for, and whether to find out what is around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// The most rows the page has.
+    pub limit: u64,
+    /// Where it starts.
+    pub start: Start,
+    /// Whether to read one more row, which is not part of the page, to know if there is a next one.
+    /// Pages by cursor always do.
+    pub look_ahead: bool,
+}
+
+/// Where a page starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After so many rows.
+    Offset(u64),
+    /// At the first row, with cursors to the pages around.
+    First,
+    /// Right after the row this cursor was made at.
+    After(String),
+    /// The page ends right before the row this cursor was made at.
+    Before(String),
+}
+
 /// One key of an order, with its direction.
 #[derive(Debug)]
 pub struct OrderBy {
@@ -59,6 +91,7 @@ pub struct ListQuery<R, DB: Database = ()> {
     filters: DB::Filters,
     filtered: bool,
     order: Vec<OrderBy>,
+    pub(super) counted: bool,
     pub(super) execution: Execution,
     pub(super) chunk_length: Option<NonZeroUsize>,
     rows: PhantomData<fn() -> R>,
@@ -84,6 +117,7 @@ impl<R> ListQuery<R> {
             filters: DB::Filters::default(),
             filtered: false,
             order: Vec::new(),
+            counted: false,
             execution: Execution::Auto,
             chunk_length: None,
             rows: PhantomData,
@@ -125,6 +159,14 @@ impl<R, DB: SqlDatabase> ListQuery<R, DB> {
     #[must_use]
     pub fn order_by(mut self, keys: impl IntoIterator<Item = OrderBy>) -> Self {
         self.order.extend(keys);
+        self
+    }
+
+    /// Also counts the rows of the whole list, with a statement of its own. Default: no, since counting
+    /// reads them all.
+    #[must_use]
+    pub fn with_count(mut self) -> Self {
+        self.counted = true;
         self
     }
 

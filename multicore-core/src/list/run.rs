@@ -13,7 +13,7 @@ use serde::Serialize;
 use sqlx::{Either, FromRow};
 
 use super::ListError;
-use super::query::{ListQuery, Page};
+use super::query::{ListQuery, Page, Paging, Start};
 use crate::db::{SqlDatabase, Step};
 use crate::error::BoxError;
 use crate::job::owner::{Owner, Wish};
@@ -34,9 +34,30 @@ pub struct List {
     chunks: Vec<Bytes>,
     rows: usize,
     mode: Mode,
+    around: Around,
+}
+
+/// What is around a page, as far as it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// Whether rows follow; none where that was not looked at.
+    pub has_next: Option<bool>,
+    /// Whether rows come before; none where that was not looked at.
+    pub has_previous: Option<bool>,
+    /// A cursor to the rows that follow, on pages by cursor that have a next one.
+    pub next_cursor: Option<String>,
+    /// A cursor to the rows before, on pages by cursor that have a previous one.
+    pub previous_cursor: Option<String>,
+    /// How many rows the whole list has, where [`with_count`](super::ListQuery::with_count) asked.
+    pub count: Option<u64>,
 }
 
 impl List {
+    /// What is around it.
+    pub fn around(&self) -> &Around {
+        &self.around
+    }
+
     /// The pieces of the JSON array, brackets included, in order.
     pub fn into_chunks(self) -> Vec<Bytes> {
         self.chunks
@@ -75,7 +96,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
     pub async fn list<R, V, F>(
         &self,
         query: ListQuery<R, DB>,
-        page: Page,
+        page: impl Into<Paging>,
         render: F,
     ) -> Result<List, ListError>
     where
@@ -83,7 +104,9 @@ impl<DB: SqlDatabase> Multicore<DB> {
         V: Serialize + 'static,
         F: Fn(R) -> V + Send + Sync + 'static,
     {
-        let read = self.read(query, page, render);
+        let page = page.into();
+        let Start::Offset(offset) = page.start else { unreachable!("not built yet") };
+        let read = self.read(query, Page { limit: page.limit, offset }, render);
         match self.core.timeout {
             None => read.await,
             Some(after) => within(after, read).await.unwrap_or(Err(ListError::Timeout { after })),
@@ -119,7 +142,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         read?;
         let rows = finished.outs.iter().map(|chunk| chunk.rows).sum();
         let chunks = array(finished.outs.into_iter().map(|chunk| chunk.json));
-        Ok(List { chunks, rows, mode: finished.mode })
+        Ok(List { chunks, rows, mode: finished.mode, around: Around::default() })
     }
 }
 
