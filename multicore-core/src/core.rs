@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::cost::CostModel;
 use crate::admission::load::Load;
 use crate::admission::policy::Machine;
+use crate::cursor_secret::CursorSecret;
 use crate::db::Database;
 use crate::job::Help;
 use crate::job::registry::Registry;
@@ -28,6 +29,9 @@ pub(crate) struct Core<DB: Database> {
     pub(crate) source: DB::Pool,
     /// The time limit of a list, a map, ranges or a task's `get`; none by default.
     pub(crate) timeout: Option<Duration>,
+    /// What signs the cursors of lists.
+    #[allow(dead_code, reason = "only lists need it")]
+    pub(crate) cursors: CursorSecret,
     /// Cancelled when a shutdown's deadline has passed: whatever can stop, stops.
     pub(crate) halted: CancellationToken,
     /// Workers inside a run, which may take any time.

@@ -21,6 +21,7 @@ mod sync;
 
 mod admission;
 mod core;
+mod cursor_secret;
 mod db;
 mod error;
 mod job;
@@ -38,6 +39,7 @@ mod worker;
 
 pub use self::{
     admission::{InvalidLoadLimit, LoadLimit},
+    cursor_secret::CursorSecret,
     db::Database,
     error::{BoxError, RangesError, StartError, StartStep, TaskError},
     mode::{Decisions, Execution, Mode, Reason},
@@ -48,7 +50,7 @@ pub use self::{
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{
     db::SqlDatabase,
-    list::{Around, List, ListError, ListQuery, OrderBy, Page, Paging, Start, asc, desc},
+    list::{Around, CursorError, List, ListError, ListQuery, OrderBy, Page, Paging, Start, asc, desc},
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[doc(no_inline)]

@@ -1,6 +1,7 @@
 //! A pool's life: building, starting, statistics, shutting down. What runs on it is in `task`, `map`,
 //! `range_job` and `list`.
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::LoadLimit;
 use crate::admission::load::{Load, LoadSource, Sampler, system_load};
 use crate::core::{Core, Costs};
+use crate::cursor_secret::CursorSecret;
 use crate::db::Database;
 use crate::error::{BoxError, StartError, StartStep};
 use crate::job::registry::Registry;
@@ -67,6 +69,7 @@ pub struct Builder<DB: Database> {
     max_load_average: Option<LoadLimit>,
     load_source: LoadSource,
     timeout: Option<Duration>,
+    cursor_secret: Option<CursorSecret>,
     pool: Option<DB::Pool>,
 }
 
@@ -79,6 +82,7 @@ impl<DB: Database> Default for Builder<DB> {
             max_load_average: None,
             load_source: Box::new(system_load),
             timeout: None,
+            cursor_secret: None,
             pool: DB::no_pool(),
         }
     }
@@ -92,6 +96,7 @@ impl<DB: Database> fmt::Debug for Builder<DB> {
             .field("cores", &self.cores)
             .field("max_load_average", &self.max_load_average)
             .field("timeout", &self.timeout)
+            .field("cursor_secret", &self.cursor_secret)
             .finish_non_exhaustive()
     }
 }
@@ -143,6 +148,15 @@ impl<DB: Database> Builder<DB> {
         self
     }
 
+    /// What signs the cursors of lists. Default: a random secret for each start. Cursors then last until
+    /// the server stops, and of several servers only the one that made a cursor understands it; so give
+    /// all servers of an application the same secret.
+    #[must_use]
+    pub fn cursor_secret(mut self, secret: CursorSecret) -> Self {
+        self.cursor_secret = Some(secret);
+        self
+    }
+
     /// The application's own connection pool: workers connect with its options, and lists read through
     /// it. Hooks set on the pool itself (such as `after_connect`) do not reach the workers.
     #[must_use]
@@ -158,6 +172,9 @@ impl<DB: Database> Builder<DB> {
     /// A setting that means nothing, or the first worker that failed and the step at which it did.
     /// Nothing is left running then.
     ///
+    /// # Panics
+    /// Where there is no cursor secret and the system has no random numbers to make one of.
+    ///
     /// # Cancel safety
     /// Dropped before it returns, it stops what it started.
     pub async fn start(self) -> Result<Multicore<DB>, StartError> {
@@ -166,6 +183,8 @@ impl<DB: Database> Builder<DB> {
         if let Some(why) = DB::not_shareable(&source) {
             return Err(StartError::NotShareable { database: DB::NAME, why });
         }
+        let has_secret = self.cursor_secret.is_some();
+        let cursors = self.cursor_secret.unwrap_or_else(CursorSecret::random);
         let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.metrics());
         let load = Load::new(runtime, self.cores, self.max_load_average, self.load_source);
         let load = Arc::new(load);
@@ -183,13 +202,14 @@ impl<DB: Database> Builder<DB> {
             costs: Costs::default(),
             source,
             timeout: self.timeout,
+            cursors,
             halted: CancellationToken::new(),
             running: AtomicUsize::new(0),
             cut: AtomicUsize::new(0),
             can_move: OnceLock::new(),
         });
         let threads = start_workers(workers, &core, sampler).await?;
-        announce(&core, self.max_load_average);
+        announce(&core, self.max_load_average, has_secret);
         Ok(Multicore { core, threads: Arc::new(threads) })
     }
 
@@ -213,7 +233,7 @@ impl<DB: Database> Builder<DB> {
 }
 
 /// Says what was understood, so that a wrong limit is seen on the first day.
-fn announce<DB: Database>(core: &Core<DB>, limit: Option<LoadLimit>) {
+fn announce<DB: Database>(core: &Core<DB>, limit: Option<LoadLimit>, has_secret: bool) {
     let name = &*core.name;
     let cores = core.load.cores();
     tracing::info!(
@@ -231,6 +251,18 @@ fn announce<DB: Database>(core: &Core<DB>, limit: Option<LoadLimit>) {
             limit.on(cores)
         ),
         None => tracing::info!(pool = name, "max-load-average is not set: the load average never vetoes"),
+    }
+    // Without a database there are no lists.
+    if TypeId::of::<DB>() != TypeId::of::<()>() {
+        if has_secret {
+            tracing::info!(pool = name, "cursor-secret is set: servers that share it share cursors");
+        } else {
+            tracing::info!(
+                pool = name,
+                "cursor-secret is not set: cursors last until this server stops, and other servers do not \
+                 understand them"
+            );
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::CursorError;
 use crate::error::BoxError;
 
 /// Why there is no list. Display never says what the database or its driver said; that is in
@@ -25,6 +26,9 @@ pub enum ListError {
         /// What would have been accepted.
         accepted: String,
     },
+    /// The page's cursor is none that this list can continue from.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
     /// All connections of the application's pool were taken for as long as its acquire timeout.
     #[error("no database connection became free in time")]
     Overloaded,
