@@ -113,7 +113,7 @@ impl Given {
         let text = std::fs::read_to_string(path)
             .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
         let table = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| {
-            SettingsError::Syntax { path: path.to_owned(), reason: error.to_string().trim_end().to_owned() }
+            SettingsError::Syntax { path: path.to_owned(), reason: unquoted(&error.to_string()) }
         })?;
         for (key, value) in table {
             match value.kind {
@@ -250,11 +250,24 @@ impl Setting {
             ValueKind::Table(_) | ValueKind::Array(_) => json(&self.value).to_string(),
             plain => plain.to_string(),
         };
-        // Whatever the key is called, a URL may have been meant.
-        let value = without_password(&value).chars().take(SHOWN_CHARS).collect();
+        let value = if key.contains("secret") {
+            // Misspelt keys too.
+            "not shown".to_owned()
+        } else {
+            // Whatever the key is called, a URL may have been meant.
+            without_password(&value).chars().take(SHOWN_CHARS).collect()
+        };
         let (key, origin) = (key.to_owned(), self.origin.clone());
         SettingsError::Refused { key, value, origin, accepted: accepted.to_string() }
     }
+}
+
+/// A parser's message without the lines of the file it quotes, which may hold a secret.
+fn unquoted(message: &str) -> String {
+    let is_quote =
+        |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    let lines: Vec<_> = message.trim_end().lines().filter(|line| !is_quote(line)).collect();
+    lines.join("\n")
 }
 
 /// A value as it was written. JSON has no NaN and no infinity, which stay as words.

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use multicore_core::{Database, LoadLimit, StartError};
+use multicore_core::{CursorSecret, Database, LoadLimit, StartError};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use crate::secret::GivenSecret;
 
 /// Settings of a pool and of the lists it serves. All have defaults, so an empty table is fine.
 ///
@@ -18,6 +20,7 @@ use serde::{Deserialize, Deserializer};
 ///     default-limit = 100
 ///     max-limit = 10000
 ///     server-timing = true       # default: false
+///     cursor-secret = "d5ac1f0b7e934c62"   # default: random, so that cursors end with the server
 /// "#).unwrap();
 /// assert_eq!(config.max_load_average.unwrap().per_core(), 0.85);
 /// ```
@@ -48,6 +51,8 @@ pub struct Config {
     /// since that tells strangers about the server.
     #[serde(deserialize_with = "switch")]
     pub server_timing: bool,
+    /// See [`cursor_secret`](Config::cursor_secret).
+    cursor_secret: GivenSecret,
 }
 
 impl Default for Config {
@@ -59,6 +64,7 @@ impl Default for Config {
             default_limit: None,
             max_limit: PageLimits::default().max_limit,
             server_timing: false,
+            cursor_secret: GivenSecret::Nothing,
         }
     }
 }
@@ -106,21 +112,31 @@ impl Config {
         self
     }
 
+    /// With this secret to sign cursors with; in a file `cursor-secret`, a text of at least 16 bytes.
+    /// Default: a random one for each start, so that cursors last until the server stops and no other
+    /// server understands them. To choose it: one for all servers of the application, such as what
+    /// `openssl rand -hex 32` prints. It is never shown, neither in errors nor by `Debug`.
+    #[must_use]
+    pub fn cursor_secret(mut self, secret: CursorSecret) -> Self {
+        self.cursor_secret = GivenSecret::Secret(secret);
+        self
+    }
+
     /// Checks what `start` would check, so that an application can refuse a configuration before it
     /// opens anything.
     ///
     /// # Errors
     /// With the key, the value and what is accepted.
     pub fn check(&self) -> Result<(), StartError> {
-        self.apply(multicore_core::Multicore::<()>::builder()).check()?;
+        self.apply(multicore_core::Multicore::<()>::builder())?.check()?;
         self.page_limits().map(drop)
     }
 
-    /// The pool's part of the configuration.
+    /// Gives a pool its part of the configuration.
     pub(crate) fn apply<DB: Database>(
         &self,
         mut pool: multicore_core::Builder<DB>,
-    ) -> multicore_core::Builder<DB> {
+    ) -> Result<multicore_core::Builder<DB>, StartError> {
         if let Some(workers) = self.workers {
             pool = pool.workers(workers);
         }
@@ -130,7 +146,10 @@ impl Config {
         if let Some(timeout) = self.timeout {
             pool = pool.timeout(timeout);
         }
-        pool
+        if let Some(secret) = self.cursor_secret.secret()? {
+            pool = pool.cursor_secret(secret);
+        }
+        Ok(pool)
     }
 
     /// The page limits, checked.
@@ -344,9 +363,38 @@ mod tests {
                 "default-limit = 9\nmax-limit = 8",
                 "default-limit is `9`; accepted: a whole number from 1 to max-limit",
             ),
+            (
+                "cursor-secret = 'hunter2'",
+                "cursor-secret is `7 bytes, not shown`; accepted: at least 16 bytes",
+            ),
+            ("cursor-secret = ''", "cursor-secret is `0 bytes, not shown`; accepted: at least 16 bytes"),
         ] {
             let config: Config = toml::from_str(text).unwrap();
             assert_eq!(config.check().unwrap_err().to_string(), says);
         }
+    }
+
+    #[test]
+    fn a_cursor_secret_is_not_shown_whatever_it_is_and_whoever_fails() {
+        for given in ["73501", "73501.5", "'73501'", "[73501]", "{ a = 73501 }", "'73501 and plenty more'"] {
+            let config: Config = toml::from_str(&format!("cursor-secret = {given}")).unwrap();
+            let mut shown = format!("{config:?}");
+            if let Err(error) = config.check() {
+                assert!(error.to_string().starts_with("cursor-secret is `"), "{error}");
+                shown += &format!("{error} {error:?}");
+            } else {
+                assert!(given.len() > 16, "{given}");
+            }
+            assert!(!shown.contains("73501"), "{shown}");
+        }
+        for given in ["true", "1979-05-27"] {
+            let config: Config = toml::from_str(&format!("cursor-secret = {given}")).unwrap();
+            let says = "cursor-secret is `not a text, not shown`; accepted: a text of at least 16 bytes";
+            assert_eq!(config.check().unwrap_err().to_string(), says);
+        }
+        let json = serde_json::from_str::<Config>(r#"{"cursor-secret": null}"#).unwrap();
+        assert!(json.check().is_err());
+        let config = Config::default().cursor_secret(CursorSecret::random());
+        assert!(config.check().is_ok() && format!("{config:?}").contains("Some(not shown)"));
     }
 }

@@ -57,6 +57,7 @@ mod multicore;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod page;
 mod problem;
+mod secret;
 mod service;
 
 pub use self::{
@@ -74,8 +75,8 @@ pub use self::{
     problem::ListError,
 };
 pub use multicore_core::{
-    Database, Decisions, Execution, InvalidLoadLimit, LoadLimit, Mode, RangesError, Reason, ShutdownReport,
-    StartError, StartStep, Stats, Task, TaskError, ranges,
+    CursorSecret, Database, Decisions, Execution, InvalidLoadLimit, LoadLimit, Mode, RangesError, Reason,
+    ShutdownReport, StartError, StartStep, Stats, Task, TaskError, ranges,
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use multicore_core::{ListQuery, OrderBy, Page, SqlDatabase, asc, desc};

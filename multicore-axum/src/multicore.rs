@@ -126,7 +126,7 @@ impl<DB: Database, Made: From<Multicore<DB>>> Builder<DB, Made> {
     pub async fn start(self) -> Result<Made, StartError> {
         let limits = self.config.page_limits()?;
         let server_timing = self.config.server_timing;
-        let core = self.config.apply(self.core).start().await?;
+        let core = self.config.apply(self.core)?.start().await?;
         Ok(Made::from(Multicore(Arc::new(Inner { core, limits, server_timing }))))
     }
 }

@@ -163,7 +163,7 @@ fn what_the_file_says_wrong_is_named_with_value_origin_and_what_is_accepted() {
     ] {
         let error = read(file, &[], &[]).unwrap_err();
         assert!(error.contains(says), "{file}: {error}");
-        assert!(!error.contains("secret"), "{error}");
+        assert!(!error.replace("cursor-secret", "").contains("secret"), "{error}");
     }
 }
 
@@ -228,4 +228,33 @@ fn a_file_that_is_not_there_is_named() {
         error,
         "cannot read the configuration file no/such.toml: No such file or directory (os error 2)"
     );
+}
+
+#[test]
+fn a_cursor_secret_is_not_repeated_however_it_is_wrong() {
+    for (file, says) in [
+        (
+            "[multicore]\ncursor-secret = 'hunter2'",
+            "multicore.cursor-secret is `not shown` (FILE); accepted: at least 16 bytes",
+        ),
+        (
+            "[multicore]\ncursor-secret = ['hunter2']",
+            "multicore.cursor-secret is `not shown` (FILE); accepted: a text of at least 16 bytes",
+        ),
+        ("[multicore]\ncursor_secret = 'hunter2'", "multicore.cursor_secret is `not shown` (FILE); unknown"),
+        ("cursor-secret = 'hunter2'", "cursor-secret is `not shown` (FILE); no such setting"),
+        ("[multicore]\ncursor-secret = hunter2", "FILE is not TOML: TOML parse error at line 2, column 17"),
+    ] {
+        let error = read(file, &[], &[]).unwrap_err();
+        assert!(error.contains(says), "{file}: {error}");
+        assert!(!error.contains("hunter"), "{error}");
+    }
+    let error = read("", &[("APP__MULTICORE__CURSOR_SECRET", "12345")], &[]).unwrap_err();
+    assert!(
+        error.contains("multicore.cursor-secret is `not shown` (APP__MULTICORE__CURSOR_SECRET)"),
+        "{error}"
+    );
+    assert!(!error.contains("12345"), "{error}");
+    let settings = read("", &[("APP__MULTICORE__CURSOR_SECRET", "long enough to sign with")], &[]).unwrap();
+    assert!(!format!("{settings:?}").contains("long enough"), "{settings:?}");
 }
