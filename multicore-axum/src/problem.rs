@@ -71,6 +71,8 @@ mod list {
     use std::fmt;
     use std::ops::Deref;
 
+    use multicore_core::CursorError;
+
     use super::{IntoResponse, Problem, Response, StatusCode};
 
     /// When to try again after an overload: about as long as a page takes at worst.
@@ -81,12 +83,17 @@ mod list {
     /// | what happened | status | code |
     /// |---|---|---|
     /// | a page parameter is not accepted | 400 | `invalid-page` |
+    /// | a cursor was not made by these servers, or was changed | 400 | `invalid-cursor` |
+    /// | a cursor is of an older or newer version | 400 | `cursor-version` |
+    /// | a cursor belongs to another list, order or filter | 400 | `cursor-mismatch` |
     /// | no database connection became free | 503, `Retry-After` | `overloaded` |
     /// | the time was up | 504 | `timeout` |
     /// | the database failed | 503, `Retry-After` | `database` |
     /// | a row could not be decoded or serialised | 500 | `row` |
     /// | rendering panicked | 500 | `panic` |
     /// | the query cannot be paged | 500 | `query` |
+    ///
+    /// Those of status 500 and above are logged with their cause; a client's mistakes are not.
     #[derive(Debug)]
     pub struct ListError(multicore_core::ListError);
 
@@ -128,6 +135,14 @@ mod list {
             use multicore_core::ListError as E;
             match &self.0 {
                 E::Page { .. } => Problem::new(StatusCode::BAD_REQUEST, "invalid-page", self.to_string()),
+                E::Cursor(error) => {
+                    let code = match error {
+                        CursorError::Version { .. } => "cursor-version",
+                        CursorError::OtherList => "cursor-mismatch",
+                        _ => "invalid-cursor",
+                    };
+                    Problem::new(StatusCode::BAD_REQUEST, code, self.to_string())
+                }
                 E::Overloaded => {
                     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", self.to_string())
                         .retry_after(RETRY_AFTER_SECONDS)
@@ -158,6 +173,25 @@ mod list {
                 tracing::error!(code = problem.code(), cause, "{self}");
             }
             problem.into_response()
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn cursors_that_cannot_be_continued_from_are_the_clients_to_solve() {
+            for (error, code) in [
+                (CursorError::Malformed, "invalid-cursor"),
+                (CursorError::Version { found: 2 }, "cursor-version"),
+                (CursorError::OtherList, "cursor-mismatch"),
+            ] {
+                let error = ListError::from(multicore_core::ListError::from(error));
+                let problem = error.problem();
+                assert_eq!((problem.status(), problem.code()), (StatusCode::BAD_REQUEST, code));
+                assert!(error.source().is_none());
+            }
         }
     }
 }
