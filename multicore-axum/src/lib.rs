@@ -71,12 +71,14 @@ pub use self::{
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{
     listing::Listing,
-    page::{LimitOffset, PageRequest},
+    page::{AnyPage, CursorPage, LimitOffset, LinkStyle, PageNumber, PageRequest, Within},
     problem::ListError,
+};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub use multicore_core::{
+    Around, CursorError, ListQuery, OrderBy, Page, Paging, SqlDatabase, Start, asc, desc,
 };
 pub use multicore_core::{
     CursorSecret, Database, Decisions, Execution, InvalidLoadLimit, LoadLimit, Mode, RangesError, Reason,
     ShutdownReport, StartError, StartStep, Stats, Task, TaskError, ranges,
 };
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub use multicore_core::{ListQuery, OrderBy, Page, SqlDatabase, asc, desc};

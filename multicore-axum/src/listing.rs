@@ -12,11 +12,11 @@ use axum_core::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::{Frame, SizeHint};
-use multicore_core::{List, ListQuery, Mode, Page, SqlDatabase};
+use multicore_core::{Around, List, ListQuery, Mode, Paging, SqlDatabase};
 use serde::Serialize;
 
 use crate::multicore::Multicore;
-use crate::page::{PageRequest, links};
+use crate::page::{LinkStyle, PageRequest, links};
 use crate::problem::ListError;
 
 /// Says how a list was made.
@@ -32,7 +32,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
     /// `render` turns a row into what is serialised; it runs on several threads at a time.
     ///
     /// # Errors
-    /// A page outside the limits, and whatever fails first in the order of the rows; as a response,
+    /// A page outside the limits, a cursor of another list, and whatever fails first in the order of the rows; as a response,
     /// [`ListError`] is a problem with a stable code.
     ///
     /// # Cancel safety
@@ -50,13 +50,15 @@ impl<DB: SqlDatabase> Multicore<DB> {
         F: Fn(R) -> V + Send + Sync + 'static,
     {
         let started = self.0.server_timing.then(Instant::now);
-        let resolved = page.resolve(self.0.limits)?;
-        let list = self.list(query, resolved, render).await?;
+        let paging = page.resolve(self.0.limits)?;
+        let list = self.list(query, paging.clone(), render).await?;
         Ok(Listing {
+            around: list.around().clone(),
             list,
-            page: resolved,
+            paging,
+            link_style: page.link_style(),
             others: page.other_parameters().to_vec(),
-            count: None,
+            enveloped: false,
             took: started.map(|started| started.elapsed()),
         })
     }
@@ -64,13 +66,18 @@ impl<DB: SqlDatabase> Multicore<DB> {
 
 /// A page of a list as a response: a JSON array, or with [`envelope`](Listing::envelope) an object
 /// around it.
+///
+/// Either way a `Link` header (RFC 8288) leads to the next and the previous page, as far as it is known
+/// that there are any. Links are relative to the request's own URL and keep its other query parameters.
 #[derive(Debug)]
 #[must_use = "a listing is a response: return it from the handler"]
 pub struct Listing {
     list: List,
-    page: Page,
+    around: Around,
+    paging: Paging,
+    link_style: LinkStyle,
     others: Vec<(String, String)>,
-    count: Option<u64>,
+    enveloped: bool,
     took: Option<Duration>,
 }
 
@@ -85,19 +92,32 @@ impl Listing {
         self.list.rows()
     }
 
-    /// Puts the array into `{"count": …, "next": …, "previous": …, "results": […]}` and adds a `Link`
-    /// header (RFC 8288). `count` is the number of rows of the whole list; links are relative to the
-    /// request's own URL and keep its other query parameters.
-    pub fn envelope(mut self, count: u64) -> Self {
-        self.count = Some(count);
+    /// What is around it, as far as it is known.
+    pub fn around(&self) -> &Around {
+        &self.around
+    }
+
+    /// Says how many rows the whole list has, where the application knows it otherwise than by
+    /// [`with_count`](ListQuery::with_count). Where nobody looked whether there is a next page, the count
+    /// tells.
+    pub fn count(mut self, rows: u64) -> Self {
+        self.around.count = Some(rows);
+        self
+    }
+
+    /// Puts the array into `{"count": …, "next": …, "previous": …, "results": […]}`. `count` is null where
+    /// neither [`with_count`](ListQuery::with_count) asked for it nor [`count`](Listing::count) said it;
+    /// `next` and `previous` are the links of the `Link` header, or null.
+    pub fn envelope(mut self) -> Self {
+        self.enveloped = true;
         self
     }
 }
 
 /// What stands around the results.
 #[derive(Serialize)]
-struct Around<'a> {
-    count: u64,
+struct Envelope<'a> {
+    count: Option<u64>,
     next: Option<&'a str>,
     previous: Option<&'a str>,
 }
@@ -111,19 +131,17 @@ impl IntoResponse for Listing {
             let milliseconds = took.as_secs_f64() * 1_000.0;
             insert(&mut headers, SERVER_TIMING, &format!("multicore;dur={milliseconds:.3}"));
         }
+        let links = links(&self.paging, self.link_style, &self.others, &self.around);
+        if let Some(link) = links.header() {
+            insert(&mut headers, header::LINK, &link);
+        }
         let mut chunks = VecDeque::from(self.list.into_chunks());
-        if let Some(count) = self.count {
-            let links = links(self.page, &self.others, count);
-            let around = Around { count, next: links.next.as_deref(), previous: links.previous.as_deref() };
-            let named = [(&links.next, "next"), (&links.previous, "prev")];
-            let named =
-                named.iter().filter_map(|(url, name)| Some(format!("<{}>; rel=\"{name}\"", url.as_ref()?)));
-            let link = named.collect::<Vec<_>>().join(", ");
-            if !link.is_empty() {
-                insert(&mut headers, header::LINK, &link);
-            }
+        if self.enveloped {
+            let count = self.around.count;
+            let envelope =
+                Envelope { count, next: links.next.as_deref(), previous: links.previous.as_deref() };
             // Numbers and text always serialise.
-            let mut opening = serde_json::to_string(&around).unwrap_or_default();
+            let mut opening = serde_json::to_string(&envelope).unwrap_or_default();
             opening.pop();
             opening.push_str(",\"results\":");
             chunks.push_front(Bytes::from(opening));

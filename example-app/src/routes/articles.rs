@@ -7,8 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Result;
 use multicore_axum::{
-    LimitOffset, ListError, ListQuery, Listing, Multicore, Page, PageLimits, PageRequest, Problem,
-    SqlDatabase, desc,
+    AnyPage, ListQuery, Listing, Multicore, PageLimits, PageRequest, Problem, SqlDatabase, desc,
 };
 use sqlx::FromRow;
 
@@ -22,14 +21,14 @@ use crate::render_cost::render_us;
 /// pages are shorter.
 const LIMITS: PageLimits = PageLimits { default_limit: 20, max_limit: 100 };
 
-/// `GET /articles/?limit=&offset=`, and the [trial](Trial) parameters.
+/// `GET /articles/?limit=` with `&after=`, `&before=` or `&offset=`, and the [trial](Trial) parameters.
 ///
 /// # Errors
-/// A page outside the limits, or the first failure in the order of the rows.
+/// A page outside the limits, a cursor of another list, or the first failure in the order of the rows.
 pub async fn articles<DB>(
     State(app): State<Arc<AppState<DB>>>,
     mc: Multicore<DB>,
-    page: LimitOffset,
+    page: AnyPage,
     trial: Trial,
 ) -> Result<Listing>
 where
@@ -42,27 +41,15 @@ where
         .order_by([desc("a.published_at"), desc("a.id")])
         .execution(trial.execution);
     let listing = mc
-        .parallel_list(query, ArticlePage(page), move |row: ArticleRow| {
+        .parallel_list(query, page.within(LIMITS), move |row: ArticleRow| {
             render_us(trial.render_us);
             ArticleView::from(row)
         })
         .await?;
+    // `query.with_count()` instead, as soon as lists count: then this statement, the application's pool in
+    // this handler, `.count(…)` and `uncounted` go.
     let count = DB::count(&app.pool, "SELECT COUNT(*) FROM articles_article").await.map_err(uncounted)?;
-    Ok(listing.envelope(count))
-}
-
-/// The request's page, within the limits of articles.
-struct ArticlePage(LimitOffset);
-
-impl PageRequest for ArticlePage {
-    fn resolve(&self, limits: PageLimits) -> std::result::Result<Page, ListError> {
-        let max_limit = LIMITS.max_limit.min(limits.max_limit);
-        self.0.resolve(PageLimits { max_limit, default_limit: LIMITS.default_limit.min(max_limit) })
-    }
-
-    fn other_parameters(&self) -> &[(String, String)] {
-        self.0.other_parameters()
-    }
+    Ok(listing.count(count).envelope())
 }
 
 /// What the client is told; what the database said is for the log.

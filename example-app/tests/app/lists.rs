@@ -124,6 +124,15 @@ async fn a_bad_parameter_is_named_with_its_value_and_what_is_accepted() {
     }
     let (_, detail) = service.get("/articles/?limit=101").await.problem(StatusCode::BAD_REQUEST);
     assert_eq!(detail, "limit is `101`; accepted: a whole number from 1 to 100");
+    for (query, says) in [
+        ("after=", "after is ``; accepted: a cursor"),
+        ("after=a&before=b", "before is `b`; accepted: one cursor"),
+        ("offset=1&before=b", "offset is `1`; accepted: no offset beside a cursor"),
+    ] {
+        let answer = service.get(&format!("/articles/?{query}")).await;
+        let (code, detail) = answer.problem(StatusCode::BAD_REQUEST);
+        assert!(code == "invalid-page" && detail.starts_with(says), "{query}: {code}, {detail}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,7 +177,7 @@ async fn articles_come_newest_first_in_an_envelope_whoever_makes_them() {
     let service = on_sqlite(0, 6).await;
     let expected = newest_first(6, 0..6);
     for mode in ["auto", "sequential", "parallel"] {
-        let answer = service.get(&format!("/articles/?mode={mode}")).await;
+        let answer = service.get(&format!("/articles/?offset=0&mode={mode}")).await;
         assert_eq!(answer.header("content-type"), "application/json");
         assert!(answer.header("multicore").starts_with("mode="), "{:?}", answer.headers);
         let json = answer.json();
@@ -189,7 +198,7 @@ async fn articles_of_the_same_second_are_ordered_by_id() {
         .execute(&service.pool)
         .await
         .unwrap();
-    let json = service.get("/articles/").await.json();
+    let json = service.get("/articles/?offset=0").await.json();
     let ids: Vec<_> = json["results"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, [4, 3, 2, 1]);
 }
@@ -199,7 +208,7 @@ async fn links_lead_from_the_first_article_to_the_last_and_back() {
     let service = on_sqlite(0, 7).await;
     let expected = newest_first(7, 0..7);
     let mut seen = Vec::new();
-    let mut uri = "/articles/?limit=3&mode=sequential".to_owned();
+    let mut uri = "/articles/?limit=3&offset=0&mode=sequential".to_owned();
     let mut last = Value::Null;
     loop {
         let answer = service.get(&uri).await;

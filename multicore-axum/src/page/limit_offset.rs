@@ -1,41 +1,25 @@
-//! Page parameters of a request: parsed, checked, and put into links to the pages around. What a page
-//! is to the database is the core's.
+//! Pages by limit and offset.
 
 use axum_core::extract::FromRequestParts;
-use form_urlencoded::Serializer;
 use http::request::Parts;
-use multicore_core::Page;
+use multicore_core::{Paging, Start};
 
+use super::parameters::{Parameters, accepted_rows, extract, rows};
+use super::{LinkStyle, PageRequest};
 use crate::config::PageLimits;
-use crate::extract::installed_limits;
 use crate::problem::ListError;
 
-/// Something that says which page of a list is asked for.
-pub trait PageRequest {
-    /// The page, if it is within the limits.
-    ///
-    /// # Errors
-    /// With the parameter, its value and what is accepted.
-    fn resolve(&self, limits: PageLimits) -> Result<Page, ListError>;
-
-    /// The request's other query parameters, in order, for links to the pages around.
-    fn other_parameters(&self) -> &[(String, String)] {
-        &[]
-    }
-}
-
-impl PageRequest for Page {
-    /// A page the program made itself is within any limit.
-    fn resolve(&self, _limits: PageLimits) -> Result<Page, ListError> {
-        Ok(*self)
-    }
-}
-
 /// `?limit=&offset=`: how many rows, and how many to leave out before them.
+///
+/// Default: as many rows as the configured `default-limit`, from the first. One row more is read to know
+/// whether there is a next page.
 ///
 /// As an extractor it answers 400 with the parameter, its value and what is accepted, for anything but
 /// whole numbers, a `limit` of 0 or beyond the configured `max-limit`, and a parameter given twice. An
 /// `offset` beyond the end is an empty page.
+///
+/// The database reads all rows that are left out, so a page deep in a list is slow; see
+/// [`CursorPage`](super::CursorPage).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitOffset {
     limit: Option<u64>,
@@ -57,58 +41,26 @@ impl LimitOffset {
         LimitOffset::parse(query, None)
     }
 
-    fn parse(query: &str, limits: Option<PageLimits>) -> Result<Self, ListError> {
-        let mut page = LimitOffset::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let (parameter, slot) = match &*name {
-                "limit" => ("limit", &mut page.limit),
-                "offset" => ("offset", &mut page.offset),
-                _ => {
-                    page.others.push((name.into_owned(), value.into_owned()));
-                    continue;
-                }
-            };
-            // `u64::from_str` takes a plus sign, which in a query string is a space.
-            let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-            // Databases count with signed numbers.
-            let number = if digits { value.parse::<i64>().ok().map(i64::unsigned_abs) } else { None };
-            let Some(number) = number else {
-                let accepted = match (parameter, limits) {
-                    ("limit", Some(limits)) => accepted_limit(limits),
-                    ("limit", None) => "a whole number from 1".to_owned(),
-                    _ => format!("a whole number from 0 to {}", i64::MAX),
-                };
-                return Err(refused(parameter, &value, accepted));
-            };
-            if slot.replace(number).is_some() {
-                return Err(refused(parameter, &value, "one value; it is given twice"));
-            }
-        }
-        Ok(page)
+    pub(super) fn parse(query: &str, limits: Option<PageLimits>) -> Result<Self, ListError> {
+        let parameters = Parameters::parse(query, &["limit", "offset"])?;
+        let limit = parameters.number("limit", || accepted_rows(limits))?;
+        let offset = parameters.number("offset", || format!("a whole number from 0 to {}", i64::MAX))?;
+        Ok(LimitOffset { limit, offset, others: parameters.others })
     }
 }
 
-fn accepted_limit(limits: PageLimits) -> String {
-    format!("a whole number from 1 to {}", limits.max_limit)
-}
-
-fn refused(parameter: &'static str, value: &str, accepted: impl Into<String>) -> ListError {
-    // Enough to recognise a value; the rest of a very long one helps nobody.
-    let value = value.chars().take(64).collect();
-    multicore_core::ListError::Page { parameter, value, accepted: accepted.into() }.into()
-}
-
 impl PageRequest for LimitOffset {
-    fn resolve(&self, limits: PageLimits) -> Result<Page, ListError> {
-        let limit = self.limit.unwrap_or(limits.default_limit);
-        if limit == 0 || limit > limits.max_limit {
-            return Err(refused("limit", &limit.to_string(), accepted_limit(limits)));
-        }
-        Ok(Page { limit, offset: self.offset.unwrap_or(0) })
+    fn resolve(&self, limits: PageLimits) -> Result<Paging, ListError> {
+        let limit = rows("limit", self.limit, limits)?;
+        Ok(Paging { limit, start: Start::Offset(self.offset.unwrap_or(0)), look_ahead: true })
     }
 
     fn other_parameters(&self) -> &[(String, String)] {
         &self.others
+    }
+
+    fn link_style(&self) -> LinkStyle {
+        LinkStyle::LimitOffset
     }
 }
 
@@ -116,38 +68,7 @@ impl<S: Sync> FromRequestParts<S> for LimitOffset {
     type Rejection = ListError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ListError> {
-        // Without a layer the limits are not known before the list itself.
-        let limits = installed_limits(&parts.extensions);
-        let page = LimitOffset::parse(parts.uri.query().unwrap_or_default(), limits)?;
-        if let Some(limits) = limits {
-            page.resolve(limits)?;
-        }
-        Ok(page)
-    }
-}
-
-/// Links to the pages around one, relative to the request's own URL.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Links {
-    pub(crate) next: Option<String>,
-    pub(crate) previous: Option<String>,
-}
-
-/// The links around `page` of a list of `count` rows.
-pub(crate) fn links(page: Page, others: &[(String, String)], count: u64) -> Links {
-    let to = |offset: u64| {
-        let mut query = Serializer::for_suffix(String::from("?"), 1);
-        query.extend_pairs(others);
-        query.append_pair("limit", &page.limit.to_string());
-        if offset > 0 {
-            query.append_pair("offset", &offset.to_string());
-        }
-        query.finish()
-    };
-    let end = page.offset.saturating_add(page.limit);
-    Links {
-        next: (end < count).then(|| to(end)),
-        previous: (page.offset > 0).then(|| to(page.offset.saturating_sub(page.limit))),
+        extract(parts, LimitOffset::parse)
     }
 }
 
@@ -157,7 +78,7 @@ mod tests {
 
     const LIMITS: PageLimits = PageLimits { default_limit: 100, max_limit: 1_000 };
 
-    fn page(query: &str) -> Result<Page, String> {
+    fn page(query: &str) -> Result<Paging, String> {
         LimitOffset::parse(query, Some(LIMITS))
             .and_then(|page| page.resolve(LIMITS))
             .map_err(|error| error.to_string())
@@ -165,9 +86,10 @@ mod tests {
 
     #[test]
     fn pages_have_defaults_and_leave_other_parameters_alone() {
-        assert_eq!(page(""), Ok(Page { limit: 100, offset: 0 }));
-        assert_eq!(page("limit=1000&offset=5&q=a&q=b"), Ok(Page { limit: 1_000, offset: 5 }));
-        assert_eq!(page("offset=9223372036854775807"), Ok(Page { limit: 100, offset: i64::MAX as u64 }));
+        let paging = |limit, offset| Ok(Paging { limit, start: Start::Offset(offset), look_ahead: true });
+        assert_eq!(page(""), paging(100, 0));
+        assert_eq!(page("limit=1000&offset=5&q=a&q=b&after=x&page=y"), paging(1_000, 5));
+        assert_eq!(page("offset=9223372036854775807"), paging(100, i64::MAX as u64));
     }
 
     #[test]
@@ -177,6 +99,7 @@ mod tests {
             ("limit=abc", "limit is `abc`; accepted: a whole number from 1 to 1000"),
             ("limit=", "limit is ``; accepted: a whole number from 1 to 1000"),
             ("limit=%2B5", "limit is `+5`; accepted: a whole number from 1 to 1000"),
+            ("limit=+5", "limit is ` 5`; accepted: a whole number from 1 to 1000"),
             ("limit=1.5", "limit is `1.5`; accepted: a whole number from 1 to 1000"),
             ("limit=0", "limit is `0`; accepted: a whole number from 1 to 1000"),
             ("limit=1001", "limit is `1001`; accepted: a whole number from 1 to 1000"),
@@ -189,21 +112,5 @@ mod tests {
         ] {
             assert_eq!(page(query), Err(says.to_owned()), "{query}");
         }
-    }
-
-    #[test]
-    fn links_lead_to_the_pages_around_and_keep_the_other_parameters() {
-        let others = [("q".to_owned(), "a b".to_owned())];
-        let around = |offset, count| links(Page { limit: 10, offset }, &others, count);
-        assert_eq!(around(0, 25), Links { next: Some("?q=a+b&limit=10&offset=10".into()), previous: None });
-        assert_eq!(around(20, 25), Links { next: None, previous: Some("?q=a+b&limit=10&offset=10".into()) });
-        assert_eq!(
-            around(5, 25),
-            Links {
-                next: Some("?q=a+b&limit=10&offset=15".into()),
-                previous: Some("?q=a+b&limit=10".into())
-            }
-        );
-        assert_eq!(around(0, 10), Links::default());
     }
 }
