@@ -121,6 +121,9 @@ impl<DB: Database, Made: From<Multicore<DB>>> Builder<DB, Made> {
     /// A setting that means nothing, or the first worker that failed and the step at which it did.
     /// Nothing is left running then.
     ///
+    /// # Panics
+    /// Where there is no `cursor-secret` and the system has no random numbers to make one of.
+    ///
     /// # Cancel safety
     /// Dropped before it returns, it stops what it started.
     pub async fn start(self) -> Result<Made, StartError> {
