@@ -1,16 +1,20 @@
 //! Integration tests across the crates, one file per theme of behaviour or failure.
 
 mod admission;
+mod clusters;
 mod databases;
 mod fault;
 mod http;
 mod lists;
 mod maps;
+mod oracle;
+mod pages;
 mod pool;
 mod ranges;
 mod readme;
 mod support;
 mod tasks;
+mod writers;
 
 /// A file that is not named here would never be compiled.
 #[test]
