@@ -169,7 +169,7 @@ impl PgBouncer {
         let Some(program) =
             std::env::split_paths(&path).map(|dir| dir.join("pgbouncer")).find(|it| it.exists())
         else {
-            skip("PgBouncer", path, "not installed");
+            skip("PgBouncer", "PATH or /usr/sbin", "not installed");
             return None;
         };
         let place = Place::new();

@@ -452,6 +452,8 @@ async fn two_halves_of_a_page_without_a_snapshot_are_refused() {
         let v = page.last().unwrap().v;
         page.iter_mut().for_each(|seen| seen.v = v);
         torn += u32::from(model.check(asked, &page).is_err());
+        let whole = pool.read(asked).await;
+        assert_eq!(model.check(asked, &whole), Ok(Verdict::Right { v }));
     }
     // The writes are always the same, and so is what they tear.
     assert!(torn >= 50, "{torn} pages of 100");
