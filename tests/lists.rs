@@ -113,7 +113,7 @@ impl Outcome {
     fn of(list: Result<List, ListError>) -> Self {
         match list {
             Ok(list) => Outcome::Bytes(String::from_utf8(list.to_bytes()).unwrap()),
-            Err(ListError::Database(_)) => Outcome::Database,
+            Err(ListError::Database(_) | ListError::Filter(_) | ListError::Statement(_)) => Outcome::Database,
             Err(ListError::Decode(_)) => Outcome::Decode,
             Err(ListError::Encode(source)) => Outcome::Encode(source.to_string()),
             Err(ListError::Panicked { message }) => Outcome::Panicked(message),
@@ -191,6 +191,9 @@ trait Tested: SqlDatabase {
     /// The table's definition.
     const TABLE: &'static str;
 
+    /// Whether NULLs come first in a descending order.
+    const NULLS_ARE_LARGE: bool;
+
     /// An expression that fails at the row of this id.
     fn failing_at(id: i64) -> String;
 
@@ -202,9 +205,10 @@ trait Tested: SqlDatabase {
 }
 
 macro_rules! tested {
-    ($database:ty, $table:literal, $bad:expr, $failing_at:expr) => {
+    ($database:ty, $nulls_are_large:literal, $table:literal, $bad:expr, $failing_at:expr) => {
         impl Tested for $database {
             const TABLE: &'static str = $table;
+            const NULLS_ARE_LARGE: bool = $nulls_are_large;
 
             fn failing_at(id: i64) -> String {
                 $failing_at(id)
@@ -255,18 +259,21 @@ macro_rules! tested {
 
 tested!(
     Sqlite,
+    false,
     "CREATE TABLE sample (id INTEGER PRIMARY KEY, name TEXT, number REAL NOT NULL, value INTEGER)",
     "'not a number'",
     |id| format!("abs(CASE WHEN id = {id} THEN -9223372036854775807 - 1 ELSE 0 END)")
 );
 tested!(
     Postgres,
+    true,
     "CREATE TABLE sample (id bigint PRIMARY KEY, name text, number float8 NOT NULL, value bigint)",
     "NULL",
     |id| format!("1 / (CASE WHEN id = {id} THEN 0 ELSE 1 END)")
 );
 tested!(
     MySql,
+    false,
     "CREATE TABLE sample (id bigint PRIMARY KEY, name longtext, number double NOT NULL, value bigint)",
     "NULL",
     |id| format!("(SELECT 1 UNION ALL SELECT 1 FROM DUAL WHERE id = {id})")
@@ -296,8 +303,12 @@ where
 
     let keys = ORDERS[case.order];
     let mut query = ListQuery::<Row>::select(AssertSqlSafe(columns.clone())).from("sample");
-    query =
-        query.order_by(keys.iter().map(|&(key, descending)| if descending { desc(key) } else { asc(key) }));
+    query = query.order_by(keys.iter().map(|&(key, descending)| match (key, descending) {
+        ("name", true) if DB::NULLS_ARE_LARGE => desc(key).nulls_first(),
+        ("name", true) => desc(key).nulls_last(),
+        (key, true) => desc(key),
+        (key, false) => asc(key),
+    }));
     if let Some(id) = case.above {
         query = query.filter(|filter| {
             // Literal: binding is tested elsewhere, and differs in type from driver to driver here.
@@ -699,8 +710,8 @@ async fn what_the_database_refuses_is_an_error_that_does_not_repeat_its_words() 
     for execution in ALL {
         let page = Page { limit: 5, offset: 0 };
         let error = soon(mc.list(persons(execution), page, |row| row)).await.unwrap_err();
-        assert_eq!(error.to_string(), "the database failed");
-        let ListError::Database(source) = &error else { panic!("{error:?}") };
+        assert_eq!(error.to_string(), "the list's query cannot be run");
+        let ListError::Statement(source) = &error else { panic!("{error:?}") };
         assert!(source.to_string().contains("no such table: person"), "{source}");
     }
     app.close().await;

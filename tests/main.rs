@@ -12,6 +12,7 @@ mod pages;
 mod pool;
 mod ranges;
 mod readme;
+mod snapshots;
 mod support;
 mod tasks;
 mod writers;

@@ -212,7 +212,7 @@ async fn workers_and_their_connections_are_up_when_the_start_returns_and_gone_af
                 .await
                 .unwrap()
         };
-        assert_eq!(backends().await, 3);
+        assert_eq!(backends().await, 3 + 1, "the workers' and the one to cancel over");
         let report = soon(mc.shutdown(DEADLINE)).await;
         assert_eq!(report, ShutdownReport { joined: 3, ..CLEAN });
         // The server notices a moment later.

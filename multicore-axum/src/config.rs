@@ -17,6 +17,8 @@ use crate::secret::GivenSecret;
 ///     workers = 4                # default: the cores this process may use
 ///     max-load-average = 0.85    # per core; or 85, or "85%"; default: never vetoes
 ///     timeout = "30s"            # default: none
+///     servers = 2                # that share the database; default: 1
+///     transaction-pooling = true # PgBouncer in transaction mode; default: false
 ///     default-limit = 100
 ///     max-limit = 10000
 ///     server-timing = true       # default: false
@@ -40,6 +42,15 @@ pub struct Config {
     /// `1m 30s`. Default: no limit.
     #[serde(deserialize_with = "duration")]
     pub timeout: Option<Duration>,
+    /// How many servers like this one share the database: at start it is checked that it takes all their
+    /// connections, and said in the log. Default: 1. Zero is an error at start.
+    #[serde(deserialize_with = "servers")]
+    pub servers: Option<usize>,
+    /// Whether there is a pooler in transaction mode, such as PgBouncer, between the server and the
+    /// database. Then nothing stays prepared on a connection, no snapshot is exported, and a list is
+    /// one statement in a transaction of its own. Default: false.
+    #[serde(deserialize_with = "transaction_pooling")]
+    pub transaction_pooling: bool,
     /// Rows of a page that asks for no number. Default: 100, or `max-limit` where that is less.
     #[serde(deserialize_with = "default_limit")]
     pub default_limit: Option<u64>,
@@ -49,7 +60,7 @@ pub struct Config {
     pub max_limit: u64,
     /// Whether responses say in a `Server-Timing` header how long the list took. Default: false,
     /// since that tells strangers about the server.
-    #[serde(deserialize_with = "switch")]
+    #[serde(deserialize_with = "server_timing")]
     pub server_timing: bool,
     /// See [`cursor_secret`](Config::cursor_secret).
     cursor_secret: GivenSecret,
@@ -61,6 +72,8 @@ impl Default for Config {
             workers: None,
             max_load_average: None,
             timeout: None,
+            servers: None,
+            transaction_pooling: false,
             default_limit: None,
             max_limit: PageLimits::default().max_limit,
             server_timing: false,
@@ -88,6 +101,20 @@ impl Config {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// With so many servers that share the database.
+    #[must_use]
+    pub fn servers(mut self, servers: usize) -> Self {
+        self.servers = Some(servers);
+        self
+    }
+
+    /// With or without a pooler in transaction mode.
+    #[must_use]
+    pub fn transaction_pooling(mut self, on: bool) -> Self {
+        self.transaction_pooling = on;
         self
     }
 
@@ -146,6 +173,10 @@ impl Config {
         if let Some(timeout) = self.timeout {
             pool = pool.timeout(timeout);
         }
+        if let Some(servers) = self.servers {
+            pool = pool.servers(servers);
+        }
+        pool = pool.transaction_pooling(self.transaction_pooling);
         if let Some(secret) = self.cursor_secret.secret()? {
             pool = pool.cursor_secret(secret);
         }
@@ -228,6 +259,11 @@ fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, 
     usize::try_from(number).map(Some).map_err(|_| Whole("workers").refuse(number))
 }
 
+fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let number = deserializer.deserialize_any(Whole("servers"))?;
+    usize::try_from(number).map(Some).map_err(|_| Whole("servers").refuse(number))
+}
+
 fn default_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     deserializer.deserialize_any(Whole("default-limit")).map(Some)
 }
@@ -272,13 +308,13 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
 }
 
 /// A switch, also as a text, since the environment has nothing else.
-struct Switch;
+struct Switch(&'static str);
 
 impl Visitor<'_> for Switch {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("true or false for server-timing")
+        write!(f, "true or false for {}", self.0)
     }
 
     fn visit_bool<E: de::Error>(self, on: bool) -> Result<bool, E> {
@@ -286,13 +322,17 @@ impl Visitor<'_> for Switch {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<bool, E> {
-        let accepted = "true or false";
-        text.parse().map_err(|_| E::custom(format_args!("server-timing is `{text}`; accepted: {accepted}")))
+        let (key, accepted) = (self.0, "true or false");
+        text.parse().map_err(|_| E::custom(format_args!("{key} is `{text}`; accepted: {accepted}")))
     }
 }
 
-fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    deserializer.deserialize_any(Switch)
+fn server_timing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    deserializer.deserialize_any(Switch("server-timing"))
+}
+
+fn transaction_pooling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    deserializer.deserialize_any(Switch("transaction-pooling"))
 }
 
 #[cfg(test)]
@@ -340,6 +380,8 @@ mod tests {
             ("timeout = 'soon'", "timeout is `soon`; accepted: a duration with units"),
             ("timeout = 30", "timeout is `30`; accepted: a duration with units"),
             ("server-timing = 'maybe'", "server-timing is `maybe`; accepted: true or false"),
+            ("transaction-pooling = 'x'", "transaction-pooling is `x`; accepted: true or false"),
+            ("servers = -1", "servers is `-1`; accepted: a whole number from 1"),
             ("workers = -1", "workers is `-1`; accepted: a whole number from 1"),
             ("workers = 'two'", "workers is `two`; accepted: a whole number from 1"),
             ("workers = 2.5", "workers is `2.5`; accepted: a whole number from 1"),
@@ -355,6 +397,7 @@ mod tests {
     fn settings_that_contradict_each_other_or_mean_nothing_are_refused() {
         for (text, says) in [
             ("workers = 0", "workers is `0`; accepted: a whole number from 1 to 4096"),
+            ("servers = 0", "servers is `0`; accepted: a whole number from 1"),
             ("workers = 5000", "workers is `5000`; accepted: a whole number from 1 to 4096"),
             ("timeout = '0s'", "timeout is `0s`; accepted: a duration above zero, such as 30s"),
             ("max-limit = 0", "max-limit is `0`; accepted: a whole number from 1"),

@@ -49,6 +49,8 @@
 pub struct Readme;
 
 mod config;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod export;
 mod extract;
 mod layer;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -70,13 +72,15 @@ pub use self::{
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{
+    export::StreamedListing,
     listing::Listing,
     page::{AnyPage, CursorPage, LimitOffset, LinkStyle, PageNumber, PageRequest, Within},
     problem::ListError,
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use multicore_core::{
-    Around, CursorError, ListQuery, OrderBy, Page, Paging, SqlDatabase, Start, asc, desc,
+    Around, Consistency, CursorError, Format, ListQuery, OrderBy, Page, Paging, SqlDatabase, Start, Strategy,
+    asc, desc,
 };
 pub use multicore_core::{
     CursorSecret, Database, Decisions, Execution, InvalidLoadLimit, LoadLimit, Mode, RangesError, Reason,

@@ -20,7 +20,7 @@ use crate::page::{LinkStyle, PageRequest, links};
 use crate::problem::ListError;
 
 /// Says how a list was made.
-const MULTICORE: HeaderName = HeaderName::from_static("multicore");
+pub(crate) const MULTICORE: HeaderName = HeaderName::from_static("multicore");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 impl<DB: SqlDatabase> Multicore<DB> {
@@ -151,7 +151,7 @@ impl IntoResponse for Listing {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     // Made of numbers, names and percent-encoded text; were it ever not a header, the page still is.
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

@@ -91,9 +91,12 @@ mod list {
     /// | the database failed | 503, `Retry-After` | `database` |
     /// | a row could not be decoded or serialised | 500 | `row` |
     /// | rendering panicked | 500 | `panic` |
-    /// | the query cannot be paged | 500 | `query` |
+    /// | the query cannot be paged, or the database does not understand it | 500 | `query` |
+    /// | the order is not total, or has a key that the database does not know | 500 | `order` |
+    /// | the database cannot compute the query with a filter's value | 400 | `filter` |
     ///
-    /// Those of status 500 and above are logged with their cause; a client's mistakes are not.
+    /// Those of status 500 and above are logged with their cause as errors. Of a client's mistakes, what
+    /// the database said of a filter's value is logged at the debug level.
     #[derive(Debug)]
     pub struct ListError(multicore_core::ListError);
 
@@ -156,6 +159,14 @@ mod list {
                 // What a panic says is for the log.
                 E::Panicked { .. } => Problem::new(internal(), "panic", "rendering a row failed"),
                 E::Query { .. } => Problem::new(internal(), "query", self.to_string()),
+                // The rest names columns, which is for the log.
+                E::Order { .. } => Problem::new(
+                    internal(),
+                    "order",
+                    "the list's order is not one that pages can be cut from",
+                ),
+                E::Filter(_) => Problem::new(StatusCode::BAD_REQUEST, "filter", self.to_string()),
+                E::Statement(_) => Problem::new(internal(), "query", self.to_string()),
                 _ => Problem::new(internal(), "list", "the list failed"),
             }
         }
@@ -165,14 +176,23 @@ mod list {
         StatusCode::INTERNAL_SERVER_ERROR
     }
 
+    impl ListError {
+        /// Logs what the client is not told.
+        pub(crate) fn log(&self) {
+            let problem = self.problem();
+            let cause = self.source().map(ToString::to_string);
+            if problem.status().is_server_error() {
+                tracing::error!(code = problem.code(), cause, "{self}");
+            } else {
+                tracing::debug!(code = problem.code(), cause, "{self}");
+            }
+        }
+    }
+
     impl IntoResponse for ListError {
         fn into_response(self) -> Response {
-            let problem = self.problem();
-            if problem.status().is_server_error() {
-                let cause = self.source().map(ToString::to_string);
-                tracing::error!(code = problem.code(), cause, "{self}");
-            }
-            problem.into_response()
+            self.log();
+            self.problem().into_response()
         }
     }
 

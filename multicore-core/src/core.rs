@@ -3,7 +3,7 @@
 
 use std::any::TypeId;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,9 +13,11 @@ use crate::admission::cost::CostModel;
 use crate::admission::load::Load;
 use crate::admission::policy::Machine;
 use crate::cursor_secret::CursorSecret;
-use crate::db::Database;
+use crate::db::{Control, Database};
 use crate::job::Help;
 use crate::job::registry::Registry;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::list::shape::Shapes;
 use crate::mode::Counters;
 use crate::worker::Run;
 
@@ -27,6 +29,15 @@ pub(crate) struct Core<DB: Database> {
     pub(crate) decisions: Counters,
     pub(crate) costs: Costs,
     pub(crate) source: DB::Pool,
+    /// The connection to cancel over, and to ask what must not be asked on the one it is about.
+    pub(crate) control: Control<DB>,
+    /// Whether there is a pooler in transaction mode between here and the database.
+    pub(crate) transaction_pooling: bool,
+    /// Raised when a connection was lost: the workers' may have been lost with it, so each looks at its
+    /// own before it next uses it.
+    pub(crate) losses: AtomicUsize,
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub(crate) shapes: Shapes,
     /// The time limit of a list, a map, ranges or a task's `get`; none by default.
     pub(crate) timeout: Option<Duration>,
     /// What signs the cursors of lists.
@@ -46,6 +57,11 @@ impl<DB: Database> Core<DB> {
     /// What the machine is doing now.
     pub(crate) fn machine(&self) -> Machine {
         self.load.machine(self.registry.awake())
+    }
+
+    /// A connection was lost.
+    pub(crate) fn suspect(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn is_halted(&self) -> bool {

@@ -50,7 +50,10 @@ pub use self::{
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use self::{
     db::SqlDatabase,
-    list::{Around, CursorError, List, ListError, ListQuery, OrderBy, Page, Paging, Start, asc, desc},
+    list::{
+        Around, Consistency, CursorError, Export, Format, List, ListError, ListQuery, OrderBy, Page, Paging,
+        Start, Strategy, asc, desc,
+    },
 };
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[doc(no_inline)]

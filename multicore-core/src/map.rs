@@ -48,7 +48,13 @@ where
 }
 
 /// Items that are all there, as a stream.
-struct Ready<I>(std::vec::IntoIter<I>);
+pub(crate) struct Ready<I>(std::vec::IntoIter<I>);
+
+impl<I> Ready<I> {
+    pub(crate) fn new(items: Vec<I>) -> Self {
+        Ready(items.into_iter())
+    }
+}
 
 impl<I> Unpin for Ready<I> {}
 
@@ -135,9 +141,9 @@ impl<DB: Database> Multicore<DB> {
         let of = items.len();
         let work = MapWork { map, finished, types: PhantomData };
         let model = self.core.costs.of::<MapWork<I, T, F>>();
-        let wish = Wish { execution, chunk_length: None };
-        let mut owner = Owner::new(&self.core, work, model, wish, of);
-        let Ok(()) = owner.feed(pin!(Ready(items.into_iter()))).await;
+        let wish = Wish { execution, ..Wish::default() };
+        let mut owner = Owner::new(&self.core, Arc::new(work), model, wish, of);
+        let Ok(()) = owner.feed(pin!(Ready::new(items))).await;
         match owner.finish().await {
             Ok(finished) => {
                 let mut results = Vec::with_capacity(of);

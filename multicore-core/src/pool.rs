@@ -16,7 +16,7 @@ use crate::admission::LoadLimit;
 use crate::admission::load::{Load, LoadSource, Sampler, system_load};
 use crate::core::{Core, Costs};
 use crate::cursor_secret::CursorSecret;
-use crate::db::Database;
+use crate::db::{Ask, Control, Database};
 use crate::error::{BoxError, StartError, StartStep};
 use crate::job::registry::Registry;
 use crate::mode::{Counters, Decisions};
@@ -70,6 +70,8 @@ pub struct Builder<DB: Database> {
     load_source: LoadSource,
     timeout: Option<Duration>,
     cursor_secret: Option<CursorSecret>,
+    transaction_pooling: bool,
+    servers: usize,
     pool: Option<DB::Pool>,
 }
 
@@ -83,6 +85,8 @@ impl<DB: Database> Default for Builder<DB> {
             load_source: Box::new(system_load),
             timeout: None,
             cursor_secret: None,
+            transaction_pooling: false,
+            servers: 1,
             pool: DB::no_pool(),
         }
     }
@@ -157,6 +161,23 @@ impl<DB: Database> Builder<DB> {
         self
     }
 
+    /// Whether there is a pooler in transaction mode, such as PgBouncer, between here and the database.
+    /// Then each list is one statement in a transaction of its own, nothing stays prepared on a
+    /// connection, and pages are not read in ranges. Default: false.
+    #[must_use]
+    pub fn transaction_pooling(mut self, on: bool) -> Self {
+        self.transaction_pooling = on;
+        self
+    }
+
+    /// How many servers like this one share the database, to check at start that it takes all their
+    /// connections. Default: 1. Zero is an error at start.
+    #[must_use]
+    pub fn servers(mut self, servers: usize) -> Self {
+        self.servers = servers;
+        self
+    }
+
     /// The application's own connection pool: workers connect with its options, and lists read through
     /// it. Hooks set on the pool itself (such as `after_connect`) do not reach the workers.
     #[must_use]
@@ -200,6 +221,11 @@ impl<DB: Database> Builder<DB> {
             load,
             decisions: Counters::default(),
             costs: Costs::default(),
+            control: Control::new(source.clone(), tokio::runtime::Handle::try_current().ok()),
+            transaction_pooling: self.transaction_pooling,
+            losses: AtomicUsize::new(0),
+            #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+            shapes: Default::default(),
             source,
             timeout: self.timeout,
             cursors,
@@ -209,6 +235,15 @@ impl<DB: Database> Builder<DB> {
             can_move: OnceLock::new(),
         });
         let threads = start_workers(workers, &core, sampler).await?;
+        if core.control.home().is_some() {
+            let opened = core.control.open().await;
+            opened.map_err(|source| StartError::Worker {
+                worker: format!("{}-control", core.name),
+                step: StartStep::Connect,
+                source,
+            })?;
+            budget(&core, self.servers).await;
+        }
         announce(&core, self.max_load_average, has_secret);
         Ok(Multicore { core, threads: Arc::new(threads) })
     }
@@ -223,6 +258,10 @@ impl<DB: Database> Builder<DB> {
                 let accepted = "a whole number from 1 to 4096";
                 return Err(StartError::Setting { key, value: value.to_string(), accepted });
             }
+        }
+        if self.servers == 0 {
+            let accepted = "a whole number from 1";
+            return Err(StartError::Setting { key: "servers", value: "0".to_owned(), accepted });
         }
         if self.timeout == Some(Duration::ZERO) {
             let accepted = "a duration above zero, such as 30s";
@@ -262,6 +301,33 @@ fn announce<DB: Database>(core: &Core<DB>, limit: Option<LoadLimit>, has_secret:
                 "cursor-secret is not set: cursors last until this server stops, and other servers do not \
                  understand them"
             );
+        }
+    }
+}
+
+/// Says how many connections this and the servers like it need, and warns if the database does not take
+/// so many.
+async fn budget<DB: Database>(core: &Core<DB>, servers: usize) {
+    let (pool, workers) = (DB::pool_size(&core.source) as usize, core.registry.workers());
+    let needed = servers.saturating_mul(pool + workers + 1);
+    let name = &*core.name;
+    match core.control.ask(Ask::ServerLimit).await {
+        Ok(..0) => {}
+        Ok(limit) if i64::try_from(needed).is_ok_and(|needed| needed <= limit) => tracing::info!(
+            pool = name,
+            needed,
+            limit,
+            "database connections: {servers} x ({pool} of the pool + {workers} workers + 1)"
+        ),
+        Ok(limit) => tracing::warn!(
+            pool = name,
+            needed,
+            limit,
+            "more database connections may be wanted than the server takes: {servers} x ({pool} of the pool + \
+             {workers} workers + 1); lower `workers` or the pool's max_connections, or raise the server's limit"
+        ),
+        Err(error) => {
+            tracing::warn!(pool = name, needed, %error, "the server's limit of connections is not known");
         }
     }
 }
@@ -395,6 +461,7 @@ impl<DB: Database> Multicore<DB> {
             let _unwound =
                 tokio::time::timeout(UNWIND_WITHIN, ended.wait_for(|ended| *ended == workers)).await;
         }
+        core.control.close().await;
         let all_ended = *ended.borrow() == workers;
         let cut = core.cut.swap(0, Ordering::Relaxed);
         let mut report = ShutdownReport { joined: 0, cut, stuck: Vec::new() };

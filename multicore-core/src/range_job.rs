@@ -139,7 +139,7 @@ impl<DB: Database> Multicore<DB> {
                 Some(Ok(mut lease)) => loop {
                     match job.run_next(&mut *lease, |future| runtime.block_on(future)) {
                         Some(Condition::Clean) => {}
-                        Some(Condition::Dirty) => break DB::discard(lease),
+                        Some(_) => break DB::discard(lease),
                         None => break,
                     }
                 },
@@ -295,7 +295,7 @@ where
             }
             Ok(None) => {
                 self.fail(index, RangeFailure::Stopped);
-                Condition::Dirty
+                Condition::Abandoned
             }
             Err(Failure::Panicked(message)) => {
                 self.fail(index, RangeFailure::Panicked(message));
@@ -326,7 +326,7 @@ where
             (condition, condition)
         });
         match used {
-            Ok(Condition::Dirty) if worker.is_halted() => worker.cut(),
+            Ok(Condition::Dirty | Condition::Abandoned) if worker.is_halted() => worker.cut(),
             Ok(_) => {}
             Err(source) => self.fail_first(source),
         }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::admission::policy;
 use crate::core::Core;
-use crate::db::Database;
+use crate::db::{Database, Guard};
 use crate::error::{BoxError, StartStep};
 use crate::job::registry::Next;
 use crate::job::{Failure, guarded};
@@ -23,6 +23,11 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// between fails at once, so that a database that is down holds up nobody.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
+
+/// How long making a connection clean may take; one that is not by then is rebuilt.
+const CLEAN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection may take to say that it is still there.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Something a worker does from beginning to end.
 pub(crate) trait Run<DB: Database>: Send + Sync {
@@ -38,8 +43,11 @@ pub(crate) struct Worker<DB: Database> {
     pub(crate) index: usize,
     core: Arc<Core<DB>>,
     runtime: Runtime,
-    /// None after a use that may have left it dirty, until it was rebuilt.
-    connection: Option<DB::Connection>,
+    /// None after a use that may have left it dirty, until it was rebuilt. With how its statements are
+    /// stopped.
+    connection: Option<(DB::Connection, Guard)>,
+    /// How many losses of connections this worker has heard of.
+    losses: usize,
     /// Whether the last run used the connection.
     used: bool,
     /// Until when not to try again to connect, and why.
@@ -72,7 +80,8 @@ impl<DB: Database> Worker<DB> {
             .enable_all()
             .build()
             .map_err(|error| (StartStep::Runtime, error.into()))?;
-        let mut worker = Worker { index, core, runtime, connection: None, used: false, down: None };
+        let mut worker =
+            Worker { index, core, runtime, connection: None, losses: 0, used: false, down: None };
         worker.connect().map_err(|error| (StartStep::Connect, error))?;
         Ok(worker)
     }
@@ -92,7 +101,11 @@ impl<DB: Database> Worker<DB> {
         let halted = &self.core.halted;
         let connected = self.runtime.block_on(halted.run_until_cancelled(async {
             let connecting = tokio::time::timeout(limit, DB::connect(source));
-            connecting.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}").into()))
+            let connected = connecting.await;
+            let mut connection =
+                connected.unwrap_or_else(|_| Err(format!("no answer within {limit:?}").into()))?;
+            let guard = DB::guard(&mut connection).await?;
+            Ok::<_, BoxError>((connection, guard))
         }));
         match connected.unwrap_or_else(|| Err("the pool is stopping".into())) {
             Ok(connection) => {
@@ -102,7 +115,8 @@ impl<DB: Database> Worker<DB> {
             }
             Err(error) => {
                 let pause = self.down.take().map_or(RETRY_FIRST, |down| (2 * down.pause).min(RETRY_LAST));
-                let until = Instant::now() + pause;
+                // With jitter, or the workers of all servers would come back at the same moment.
+                let until = Instant::now() + pause / 2 + pause.mul_f64(0.5 * jitter());
                 self.down = Some(Down { until, pause, why: error.to_string() });
                 Err(error)
             }
@@ -119,20 +133,51 @@ impl<DB: Database> Worker<DB> {
         using: impl FnOnce(&Runtime, &mut DB::Connection) -> (T, Condition),
     ) -> Result<T, BoxError> {
         self.used = true;
+        self.look_after_losses();
         self.connect()?;
-        let Some(mut connection) = self.connection.take() else {
+        let Some((mut connection, guard)) = self.connection.take() else {
             return Err("no connection".into());
         };
         let (result, condition) = using(&self.runtime, &mut connection);
-        match condition {
-            Condition::Clean => self.connection = Some(connection),
-            // Entered, because drivers hand their sockets back to the runtime.
-            Condition::Dirty => {
-                let _runtime = self.runtime.enter();
-                drop(connection);
+        let keep = match condition {
+            Condition::Clean => true,
+            Condition::Dirty => false,
+            Condition::Interrupted { in_transaction } => self.clean(&mut connection, &guard, in_transaction),
+            Condition::Abandoned => {
+                self.clean(&mut connection, &guard, false);
+                false
             }
+        };
+        if keep {
+            self.connection = Some((connection, guard));
+        } else {
+            // Entered, because drivers hand their sockets back to the runtime.
+            let _runtime = self.runtime.enter();
+            drop(connection);
         }
         Ok(result)
+    }
+
+    /// Cancels what may still run on the connection; whether it is as good as new then.
+    fn clean(&self, connection: &mut DB::Connection, guard: &Guard, in_transaction: bool) -> bool {
+        let cleaning = self.core.control.clean(connection, guard, in_transaction);
+        let cleaned = self.runtime.block_on(async { tokio::time::timeout(CLEAN_WITHIN, cleaning).await });
+        matches!(cleaned, Ok(Ok(())))
+    }
+
+    /// Gives up the connection if one was lost elsewhere since the last use, and this one does not answer.
+    fn look_after_losses(&mut self) {
+        let losses = self.core.losses.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.losses, losses) == losses {
+            return;
+        }
+        if let Some((connection, _)) = &mut self.connection {
+            let answers = tokio::time::timeout(ANSWER_WITHIN, DB::drain(connection));
+            if !matches!(self.runtime.block_on(answers), Ok(Ok(()))) {
+                let _runtime = self.runtime.enter();
+                self.connection = None;
+            }
+        }
     }
 
     /// Counts a run that a shutdown cut short.
@@ -179,7 +224,7 @@ impl<DB: Database> Worker<DB> {
                 Next::Exit => break,
             }
         }
-        if let Some(connection) = self.connection.take() {
+        if let Some((connection, _)) = self.connection.take() {
             let closing = DB::close(connection);
             // One that hangs is closed by the end of the runtime all the same.
             let _closed = self.runtime.block_on(async { tokio::time::timeout(CLOSE_WITHIN, closing).await });
@@ -214,6 +259,16 @@ fn survive(pool: &str, run: impl FnOnce()) {
 pub(crate) enum Condition {
     /// Its last statement ended.
     Clean,
-    /// A statement may still be under way, or user code unwound.
+    /// In a state that is not known: user code failed or unwound, or the connection is lost.
     Dirty,
+    /// User code was dropped where it waited: a statement of its may still be under way, and the rest is
+    /// not known.
+    Abandoned,
+    /// A statement of this library's own may still be under way, perhaps in a transaction.
+    Interrupted { in_transaction: bool },
+}
+
+/// A number from 0 to 1 that differs from call to call.
+fn jitter() -> f64 {
+    crate::db::random() as f64 / u64::MAX as f64
 }

@@ -3,6 +3,17 @@
 //! that has none.
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) mod catalogue;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod dialect;
+mod guard;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod sqlx_drivers;
 
 use std::future::{Future, ready};
@@ -12,9 +23,15 @@ use std::time::Duration;
 use crate::error::BoxError;
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) use catalogue::{Column, Equality, Table, TableName};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) use dialect::Dialect;
+pub(crate) use guard::{Ask, Guard};
+pub(crate) use guard::{Control, random};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use sqlx_drivers::SqlDatabase;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub(crate) use sqlx_drivers::Step;
+pub(crate) use sqlx_drivers::{Catalogue, Meaning, PlanKind, Step};
 
 /// How a driver's row stream wants to be read by somebody who works on the rows as well.
 #[doc(hidden)]
@@ -79,6 +96,26 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
 
     /// Closes a connection in good order.
     fn close(connection: Self::Connection) -> impl Future<Output = ()> + Send;
+
+    /// How statements on this connection can be stopped from now on.
+    #[doc(hidden)]
+    fn guard(connection: &mut Self::Connection) -> impl Future<Output = Result<Guard, BoxError>> + Send;
+
+    /// Asks on the control connection.
+    #[doc(hidden)]
+    fn ask(control: &mut Self::Connection, ask: &Ask) -> impl Future<Output = Result<i64, BoxError>> + Send;
+
+    /// Reads and drops what the last statement still sends. Fails only when the connection is lost.
+    #[doc(hidden)]
+    fn drain(connection: &mut Self::Connection) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Ends a transaction, if there is one.
+    #[doc(hidden)]
+    fn rollback(connection: &mut Self::Connection) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// How many connections the application's pool may have.
+    #[doc(hidden)]
+    fn pool_size(pool: &Self::Pool) -> u32;
 }
 
 impl sealed::Sealed for () {}
@@ -115,5 +152,25 @@ impl Database for () {
 
     fn close((): ()) -> impl Future<Output = ()> + Send {
         ready(())
+    }
+
+    fn guard((): &mut ()) -> impl Future<Output = Result<Guard, BoxError>> + Send {
+        ready(Ok(Guard::None))
+    }
+
+    fn ask((): &mut (), _ask: &Ask) -> impl Future<Output = Result<i64, BoxError>> + Send {
+        ready(Ok(-1))
+    }
+
+    fn drain((): &mut ()) -> impl Future<Output = Result<(), BoxError>> + Send {
+        ready(Ok(()))
+    }
+
+    fn rollback((): &mut ()) -> impl Future<Output = Result<(), BoxError>> + Send {
+        ready(Ok(()))
+    }
+
+    fn pool_size((): &()) -> u32 {
+        0
     }
 }

@@ -1,23 +1,51 @@
-//! sqlx's drivers behind the `Database` trait, one macro line each. What differs between databases in
-//! SQL text is in `list`.
+//! What a list needs of an sqlx driver, and what the drivers have in common. What differs between them
+//! is in a file each; what differs in SQL text is in `list`.
+
+use std::collections::HashMap;
+use std::future::Future;
 
 use futures_core::stream::BoxStream;
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Connection, Either, Execute, Executor, QueryBuilder, SqlStr};
-use std::future::Future;
-use std::time::Duration;
+use sqlx::{Either, QueryBuilder, SqlStr};
 
-use super::{Database, Reading, sealed};
+use super::{Database, Dialect, Table, TableName};
 use crate::error::BoxError;
+use crate::list::cursor::KeyValue;
 
 /// A row or the end of a statement, as sqlx streams them.
 pub(crate) type Step<DB> =
     Result<Either<<DB as sqlx::Database>::QueryResult, <DB as sqlx::Database>::Row>, sqlx::Error>;
 
+/// What an error of the driver means for a list.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The connection is gone; another one may do.
+    Lost,
+    /// A value that was bound, or that a row has, is not one the query can be computed with.
+    Value,
+    /// The statement itself is wrong.
+    Statement,
+    /// Something else.
+    Other,
+}
+
+/// How the database would run a statement.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanKind {
+    /// Rows come off an index in the order asked for.
+    Ordered,
+    /// They are sorted first.
+    Sorted,
+    /// Several processes of the server work on it.
+    Parallel,
+}
+
 /// A database that lists can be read from. What Rust cannot say of a driver in generic code (its
 /// connections run statements, it can bind a 64-bit number) is said here, once a driver.
 pub trait SqlDatabase:
-    sqlx::Database
+    sqlx::Database<Row: Send, Arguments: Clone + Sync>
     + Database<
         Connection = <Self as sqlx::Database>::Connection,
         Pool = sqlx::Pool<Self>,
@@ -25,115 +53,207 @@ pub trait SqlDatabase:
         Filters = QueryBuilder<Self>,
     >
 {
-    /// Binds a number.
+    /// The SQL it speaks.
     #[doc(hidden)]
-    fn bind(query: &mut QueryBuilder<Self>, number: i64);
+    const DIALECT: Dialect;
 
     /// What was bound so far.
     #[doc(hidden)]
     fn arguments(query: &mut QueryBuilder<Self>) -> Result<<Self as sqlx::Database>::Arguments, BoxError>;
 
-    /// A statement that begins with `sql`, which has the placeholders of what `bound` has bound.
+    /// Binds a number.
     #[doc(hidden)]
-    fn continued(sql: String, bound: &mut QueryBuilder<Self>) -> Result<QueryBuilder<Self>, BoxError>;
+    fn bind_number(arguments: &mut <Self as sqlx::Database>::Arguments, number: i64) -> Result<(), BoxError>;
 
-    /// Streams a statement's rows.
+    /// Binds an order key's value.
+    #[doc(hidden)]
+    fn bind_key(
+        arguments: &mut <Self as sqlx::Database>::Arguments,
+        value: &KeyValue,
+    ) -> Result<(), BoxError>;
+
+    /// An order key's value, selected as `plan` selects it.
+    #[doc(hidden)]
+    fn key(row: &<Self as sqlx::Database>::Row, index: usize) -> Result<KeyValue, BoxError>;
+
+    /// The snapshot's number in a row's last column (PostgreSQL).
+    #[doc(hidden)]
+    fn snapshot(row: &<Self as sqlx::Database>::Row) -> Result<Option<i64>, BoxError>;
+
+    /// Streams a statement's rows. `kept` says whether the driver keeps it prepared.
     #[doc(hidden)]
     fn rows<'c>(
         connection: &'c mut <Self as sqlx::Database>::Connection,
         sql: SqlStr,
         arguments: <Self as sqlx::Database>::Arguments,
+        kept: bool,
     ) -> BoxStream<'c, Step<Self>>;
+
+    /// Runs statements without values and without rows.
+    #[doc(hidden)]
+    fn run(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        sql: String,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// The one number a statement gives.
+    #[doc(hidden)]
+    fn number(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        sql: String,
+        arguments: <Self as sqlx::Database>::Arguments,
+    ) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
+
+    /// How the database would run a statement.
+    #[doc(hidden)]
+    fn explain(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        sql: String,
+        arguments: <Self as sqlx::Database>::Arguments,
+    ) -> impl Future<Output = Result<PlanKind, sqlx::Error>> + Send;
+
+    /// What the schema says of a table; none if it is not one or not there.
+    #[doc(hidden)]
+    fn table(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        name: &TableName,
+    ) -> impl Future<Output = Result<Option<Table>, sqlx::Error>> + Send;
+
+    /// The types that values of these order keys must be cast to when bound; an error for one that a
+    /// cursor cannot carry.
+    #[doc(hidden)]
+    fn key_casts(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        keys: &[&str],
+        tables: &str,
+    ) -> impl Future<Output = Result<Vec<Option<String>>, BoxError>> + Send;
+
+    /// What an error means.
+    #[doc(hidden)]
+    fn meaning(error: &sqlx::Error) -> Meaning;
+
+    /// Begins a transaction that keeps its snapshot and can be joined, and gives what others join it by;
+    /// none where there is no such thing.
+    #[doc(hidden)]
+    fn export_snapshot(
+        connection: &mut <Self as sqlx::Database>::Connection,
+    ) -> impl Future<Output = Result<Option<String>, sqlx::Error>> + Send;
+
+    /// Whether several connections can read this database side by side on one snapshot.
+    #[doc(hidden)]
+    fn snapshots(
+        connection: &mut <Self as sqlx::Database>::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 }
 
-macro_rules! driver {
-    ($feature:literal, $name:literal, $database:ty, $reading:expr, $not_shareable:expr) => {
-        #[cfg(feature = $feature)]
-        impl sealed::Sealed for $database {}
+/// How many errors a statement may end with: its own, and one of a cancel that came after it.
+pub(super) const DRAIN_TRIES: usize = 3;
 
-        #[cfg(feature = $feature)]
-        impl Database for $database {
-            type Connection = <$database as sqlx::Database>::Connection;
-            type Pool = sqlx::Pool<$database>;
-            type Lease = PoolConnection<$database>;
-            type Filters = QueryBuilder<$database>;
-            const NAME: &'static str = $name;
-            const READING: Reading = $reading;
+/// What is known of tables, by their names.
+pub(crate) type Catalogue = HashMap<TableName, Table>;
 
-            fn no_pool() -> Option<Self::Pool> {
-                None
+/// What every driver does alike.
+macro_rules! common {
+    ($database:ty) => {
+        type Connection = <$database as sqlx::Database>::Connection;
+        type Pool = sqlx::Pool<$database>;
+        type Lease = sqlx::pool::PoolConnection<$database>;
+        type Filters = sqlx::QueryBuilder<$database>;
+
+        fn no_pool() -> Option<Self::Pool> {
+            None
+        }
+
+        fn connect_timeout(pool: &Self::Pool) -> std::time::Duration {
+            pool.options().get_acquire_timeout()
+        }
+
+        fn connect(
+            pool: &Self::Pool,
+        ) -> impl Future<Output = Result<Self::Connection, BoxError>> + Send {
+            let options = pool.connect_options();
+            async move { Ok(sqlx::ConnectOptions::connect(&*options).await?) }
+        }
+
+        fn acquire(pool: &Self::Pool) -> impl Future<Output = Result<Self::Lease, BoxError>> + Send {
+            let lease = pool.acquire();
+            async move { Ok(lease.await?) }
+        }
+
+        fn discard(mut lease: Self::Lease) {
+            lease.close_on_drop();
+        }
+
+        async fn close(connection: Self::Connection) {
+            // Its user is going; a connection that does not close well closes all the same.
+            if let Err(error) = sqlx::Connection::close(connection).await {
+                tracing::debug!(%error, "a connection did not close in good order");
             }
+        }
 
-            fn not_shareable(pool: &Self::Pool) -> Option<&'static str> {
-                $not_shareable(pool)
-            }
-
-            fn connect_timeout(pool: &Self::Pool) -> Duration {
-                pool.options().get_acquire_timeout()
-            }
-
-            fn connect(
-                pool: &Self::Pool,
-            ) -> impl Future<Output = Result<Self::Connection, BoxError>> + Send {
-                let options = pool.connect_options();
-                async move { Ok(options.connect().await?) }
-            }
-
-            fn acquire(pool: &Self::Pool) -> impl Future<Output = Result<Self::Lease, BoxError>> + Send {
-                let lease = pool.acquire();
-                async move { Ok(lease.await?) }
-            }
-
-            fn discard(mut lease: Self::Lease) {
-                lease.close_on_drop();
-            }
-
-            async fn close(connection: Self::Connection) {
-                // The worker is going; a connection that does not close well closes all the same.
-                if let Err(error) = Connection::close(connection).await {
-                    tracing::debug!(%error, "a worker's connection did not close in good order");
+        async fn drain(connection: &mut Self::Connection) -> Result<(), BoxError> {
+            let mut tries = 0;
+            loop {
+                match sqlx::Connection::ping(connection).await {
+                    Ok(()) => return Ok(()),
+                    // The statement's own end; what comes behind it is still to be read.
+                    Err(error @ sqlx::Error::Database(_))
+                        if tries < crate::db::sqlx_drivers::DRAIN_TRIES
+                            && <Self as SqlDatabase>::meaning(&error) != Meaning::Lost =>
+                    {
+                        tries += 1;
+                    }
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
 
-        #[cfg(feature = $feature)]
-        impl SqlDatabase for $database {
-            fn bind(query: &mut QueryBuilder<Self>, number: i64) {
-                query.push_bind(number);
-            }
-
-            fn arguments(
-                query: &mut QueryBuilder<Self>,
-            ) -> Result<<Self as sqlx::Database>::Arguments, BoxError> {
-                Ok(query.build().take_arguments()?.unwrap_or_default())
-            }
-
-            fn continued(
-                sql: String,
-                bound: &mut QueryBuilder<Self>,
-            ) -> Result<QueryBuilder<Self>, BoxError> {
-                Ok(QueryBuilder::with_arguments(sql, Self::arguments(bound)?))
-            }
-
-            fn rows<'c>(
-                connection: &'c mut <Self as sqlx::Database>::Connection,
-                sql: SqlStr,
-                arguments: <Self as sqlx::Database>::Arguments,
-            ) -> BoxStream<'c, Step<Self>> {
-                connection.fetch_many(sqlx::query_with(sql, arguments))
-            }
+        fn pool_size(pool: &Self::Pool) -> u32 {
+            pool.options().get_max_connections()
         }
     };
 }
 
-driver!("sqlite", "SQLite", sqlx::Sqlite, Reading::CHANNEL, |pool: &sqlx::SqlitePool| {
-    // Each connection to it would be an empty database of its own. (`sqlite::memory:` as a URL is
-    // fine: sqlx gives it a name and a shared cache.)
-    let options = pool.connect_options();
-    (options.get_filename() == std::path::Path::new(":memory:")).then_some(
-        "`:memory:` is private to one connection; use a file, or the URL `sqlite::memory:`, which \
-         connections share",
-    )
-});
-driver!("postgres", "PostgreSQL", sqlx::Postgres, Reading::BUFFERED, |_: &sqlx::PgPool| None);
-driver!("mysql", "MySQL", sqlx::MySql, Reading::BUFFERED, |_: &sqlx::MySqlPool| None);
+/// What every driver does alike for lists.
+macro_rules! common_list {
+    ($database:ty) => {
+        fn arguments(
+            query: &mut sqlx::QueryBuilder<Self>,
+        ) -> Result<<Self as sqlx::Database>::Arguments, BoxError> {
+            Ok(sqlx::Execute::take_arguments(&mut query.build())?.unwrap_or_default())
+        }
+
+        fn bind_number(
+            arguments: &mut <Self as sqlx::Database>::Arguments,
+            number: i64,
+        ) -> Result<(), BoxError> {
+            sqlx::Arguments::add(arguments, number)
+        }
+
+        fn rows<'c>(
+            connection: &'c mut <Self as sqlx::Database>::Connection,
+            sql: sqlx::SqlStr,
+            arguments: <Self as sqlx::Database>::Arguments,
+            kept: bool,
+        ) -> futures_core::stream::BoxStream<'c, crate::db::Step<Self>> {
+            sqlx::Executor::fetch_many(connection, sqlx::query_with(sql, arguments).persistent(kept))
+        }
+
+        async fn run(
+            connection: &mut <Self as sqlx::Database>::Connection,
+            sql: String,
+        ) -> Result<(), sqlx::Error> {
+            sqlx::Executor::execute(connection, sqlx::raw_sql(sqlx::AssertSqlSafe(sql))).await.map(drop)
+        }
+
+        async fn number(
+            connection: &mut <Self as sqlx::Database>::Connection,
+            sql: String,
+            arguments: <Self as sqlx::Database>::Arguments,
+        ) -> Result<i64, sqlx::Error> {
+            sqlx::query_scalar_with(sqlx::AssertSqlSafe(sql), arguments).fetch_one(connection).await
+        }
+    };
+}
+
+pub(super) use {common, common_list};

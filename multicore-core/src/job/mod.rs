@@ -10,7 +10,7 @@ mod stretch;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::admission::policy::{self, Cost, Machine, Nanos, Open};
 use crate::core::Core;
@@ -83,6 +83,8 @@ pub(crate) struct Job<W: Work> {
     /// Run whatever the load (`Execution::Parallel`).
     pub(crate) forced: bool,
     pub(crate) chunk_length: Option<NonZeroUsize>,
+    /// The owner is gone: nobody wants what is still being worked on.
+    abandoned: AtomicBool,
 }
 
 impl<W: Work> Job<W> {
@@ -99,7 +101,14 @@ impl<W: Work> Job<W> {
             peak: AtomicUsize::new(0),
             forced,
             chunk_length,
+            abandoned: AtomicBool::new(false),
         }
+    }
+
+    /// The owner goes, and takes the job back. Helpers stop at their next item.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        self.chunks.close();
     }
 
     pub(crate) fn set_cost(&self, cost: Cost) {
@@ -228,13 +237,20 @@ impl<W: Work> Job<W> {
         let _helping = Leave(&self.helping);
         self.peak.fetch_max(helping, Ordering::Relaxed);
         let items = claim.take();
-        claim.finish(guarded(|| {
+        let done = guarded(|| {
             let mut out = self.work.begin(items.len());
             for item in items {
+                // A job that merely failed elsewhere goes on: an error before that one counts more.
+                if self.abandoned.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
                 self.work.add(item, &mut out)?;
             }
-            Ok(out)
-        }));
+            Ok(Some(out))
+        });
+        if let Some(done) = done.transpose() {
+            claim.finish(done);
+        }
     }
 
     /// Whether another job is so much smaller that its owner should have this helper.

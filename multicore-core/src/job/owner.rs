@@ -40,6 +40,8 @@ pub(crate) struct Wish {
     pub(crate) execution: Execution,
     /// Items a chunk, in place of what the policy says.
     pub(crate) chunk_length: Option<NonZeroUsize>,
+    /// Part of something that is counted elsewhere.
+    pub(crate) quiet: bool,
 }
 
 /// The owner of one job. Dropped early it takes the job back: nothing more is handed out, and chunks
@@ -89,7 +91,7 @@ struct Shared<'c, DB: Database, W: Work> {
 impl<DB: Database, W: Work> Drop for Shared<'_, DB, W> {
     fn drop(&mut self) {
         self.core.registry.withdraw(&self.open);
-        self.job.chunks.close();
+        self.job.abandon();
     }
 }
 
@@ -97,7 +99,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
     /// An owner of about `expected` items, an upper bound.
     pub(crate) fn new(
         core: &'c Core<DB>,
-        work: W,
+        work: Arc<W>,
         model: Arc<CostModel>,
         wish: Wish,
         expected: usize,
@@ -105,7 +107,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         let known = model.estimate();
         Owner {
             core,
-            work: Arc::new(work),
+            work,
             model,
             wish,
             known,
@@ -212,7 +214,9 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         } else {
             Mode::Sequential(self.reason.unwrap_or(Reason::TooSmall))
         };
-        self.core.decisions.count(mode);
+        if !self.wish.quiet {
+            self.core.decisions.count(mode);
+        }
         self.model.learn(&self.measured);
         match self.failure {
             Some(failure) => Err(failure),

@@ -30,7 +30,7 @@ pub(crate) const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// A value of an order key.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum KeyValue {
+pub enum KeyValue {
     Null,
     Int(i64),
     Uint(u64),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::CursorError;
+use crate::db::{Meaning, SqlDatabase};
 use crate::error::BoxError;
+use crate::list::cursor::CursorError;
 
 /// Why there is no list. Display never says what the database or its driver said; that is in
 /// `source()`, for the log.
@@ -14,6 +15,14 @@ pub enum ListError {
     #[error("the list's query cannot be paged: {why}")]
     Query {
         /// What is missing.
+        why: &'static str,
+    },
+    /// The order is not one that pages can be cut from; a mistake of the program.
+    #[error("the list cannot be ordered by `{key}`: {why}")]
+    Order {
+        /// The order key.
+        key: String,
+        /// What is wrong with it, and what to do.
         why: &'static str,
     },
     /// A page parameter is outside what is accepted.
@@ -38,9 +47,16 @@ pub enum ListError {
         /// The limit.
         after: Duration,
     },
-    /// The database failed, or refused the query.
+    /// The database failed: the connection was lost, twice in a row, or it said so.
     #[error("the database failed")]
     Database(#[source] BoxError),
+    /// The database could not compute the query with the values of its filters.
+    #[error("a filter has a value that the query cannot be computed with")]
+    Filter(#[source] BoxError),
+    /// The database did not understand the query, or could not compute it whatever the filters; a mistake
+    /// of the program.
+    #[error("the list's query cannot be run")]
+    Statement(#[source] BoxError),
     /// A row could not be decoded into the row type.
     #[error("a row could not be decoded")]
     Decode(#[source] BoxError),
@@ -53,6 +69,24 @@ pub enum ListError {
         /// What the panic said.
         message: String,
     },
+}
+
+impl ListError {
+    /// Whether another connection may do.
+    pub(super) fn is_lost<DB: SqlDatabase>(&self) -> bool {
+        let ListError::Database(source) = self else { return false };
+        source.downcast_ref::<sqlx::Error>().is_some_and(|error| DB::meaning(error) == Meaning::Lost)
+    }
+}
+
+/// What an error of a list's statement means. `filtered` says whether the statement has values of
+/// filters.
+pub(super) fn statement_error<DB: SqlDatabase>(error: sqlx::Error, filtered: bool) -> ListError {
+    match DB::meaning(&error) {
+        Meaning::Value if filtered => ListError::Filter(error.into()),
+        Meaning::Value | Meaning::Statement => ListError::Statement(error.into()),
+        Meaning::Lost | Meaning::Other => ListError::from(error),
+    }
 }
 
 impl From<sqlx::Error> for ListError {

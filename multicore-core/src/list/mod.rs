@@ -1,13 +1,31 @@
-//! Lists over SQL: what to read (`query`), reading it page by page on the cores that are idle
-//! (`run`), and where a page begins or ends as a text for clients (`cursor`). What a list is called over HTTP does not belong here.
+//! Lists over SQL: what to read (`query`), finding out once what is to be known of it (`survey`), and
+//! reading it page by page on the cores that are idle (`run`). What a list is called over HTTP does not
+//! belong here.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "pages by cursor are not read yet"))]
-mod cursor;
+pub(crate) mod analysis;
+pub(crate) mod cursor;
 mod error;
+mod format;
+mod lease;
+mod order;
+mod paging;
+mod plan;
 mod query;
+mod ranges;
+mod read;
+mod render;
+mod rows;
 mod run;
+pub(crate) mod shape;
+mod strategy;
+mod stream;
+mod survey;
 
 pub use cursor::CursorError;
 pub use error::ListError;
-pub use query::{ListQuery, OrderBy, Page, Paging, Start, asc, desc};
-pub use run::{Around, List};
+pub use format::Format;
+pub use order::{OrderBy, asc, desc};
+pub use paging::{Around, Page, Paging, Start};
+pub use query::{Consistency, ListQuery, Strategy};
+pub use run::List;
+pub use stream::Export;

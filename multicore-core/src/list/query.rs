@@ -1,71 +1,47 @@
-//! What a list reads: columns, tables, filters and an order, put together into one statement a page.
+//! What a list reads, as the program says it: columns, tables, filters and an order, and how it is to be
+//! run. The statements are written in `plan`.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
-use sqlx::{QueryBuilder, SqlSafeStr, SqlStr};
+use sqlx::{Arguments, QueryBuilder, SqlSafeStr, SqlStr};
 
 use super::ListError;
+use super::analysis::number_placeholders;
+use super::order::OrderBy;
+use super::plan::{Key, Param, Parts, Planned};
 use crate::db::{Database, SqlDatabase};
+use crate::job::owner::Wish;
+use crate::list::cursor::KeyValue;
 use crate::mode::Execution;
 
-/// A part of a list: `limit` rows from the `offset`th on, counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// The most rows the page has.
-    pub limit: u64,
-    /// How many rows come before it. Beyond the end, the page is empty.
-    pub offset: u64,
+/// How a page is read from the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// The library decides: ranges where the order comes off an index, rows are many, rendering them is
+    /// light, workers and cores are idle, and ranges have been measured to be faster for this query; one
+    /// statement otherwise.
+    #[default]
+    Auto,
+    /// One statement on one connection.
+    Single,
+    /// Ranges over the workers' own connections wherever that is right, whether it pays or not; one
+    /// statement where it is not. For trying out and for tests.
+    Ranges,
 }
 
-impl From<Page> for Paging {
-    /// Exactly these rows: what comes after them is not looked at.
-    fn from(page: Page) -> Self {
-        Paging { limit: page.limit, start: Start::Offset(page.offset), look_ahead: false }
-    }
-}
-
-/// Which part of a list is asked for, and whether to find out what is around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paging {
-    /// The most rows the page has.
-    pub limit: u64,
-    /// Where it starts.
-    pub start: Start,
-    /// Whether to read one more row, which is not part of the page, to know if there is a next one.
-    /// Pages by cursor always do.
-    pub look_ahead: bool,
-}
-
-/// Where a page starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// After so many rows.
-    Offset(u64),
-    /// At the first row, with cursors to the pages around.
-    First,
-    /// Right after the row this cursor was made at.
-    After(String),
-    /// The page ends right before the row this cursor was made at.
-    Before(String),
-}
-
-/// One key of an order, with its direction.
-#[derive(Debug)]
-pub struct OrderBy {
-    key: SqlStr,
-    descending: bool,
-}
-
-/// Ascending by `key`, a column or an SQL expression.
-pub fn asc(key: impl SqlSafeStr) -> OrderBy {
-    OrderBy { key: key.into_sql_str(), descending: false }
-}
-
-/// Descending by `key`, a column or an SQL expression.
-pub fn desc(key: impl SqlSafeStr) -> OrderBy {
-    OrderBy { key: key.into_sql_str(), descending: true }
+/// What the ranges of one page see of the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// One snapshot for the whole page. Where connections cannot share one (MySQL and MariaDB, SQLite
+    /// without a write-ahead log), a page is one statement.
+    #[default]
+    Snapshot,
+    /// **Each range sees the database as it is when the range runs.** While others write, a page may
+    /// repeat, lose or misplace rows. Only for data that does not change, or where that does not matter.
+    PerRange,
 }
 
 /// What a list reads, into rows of type `R`.
@@ -91,9 +67,12 @@ pub struct ListQuery<R, DB: Database = ()> {
     filters: DB::Filters,
     filtered: bool,
     order: Vec<OrderBy>,
-    pub(super) counted: bool,
-    pub(super) execution: Execution,
-    pub(super) chunk_length: Option<NonZeroUsize>,
+    counted: bool,
+    strategy: Strategy,
+    consistency: Consistency,
+    execution: Execution,
+    chunk_length: Option<NonZeroUsize>,
+    timeout: Option<Duration>,
     rows: PhantomData<fn() -> R>,
 }
 
@@ -118,8 +97,11 @@ impl<R> ListQuery<R> {
             filtered: false,
             order: Vec::new(),
             counted: false,
+            strategy: Strategy::Auto,
+            consistency: Consistency::Snapshot,
             execution: Execution::Auto,
             chunk_length: None,
+            timeout: None,
             rows: PhantomData,
         }
     }
@@ -154,19 +136,34 @@ impl<R, DB: SqlDatabase> ListQuery<R, DB> {
         self
     }
 
-    /// The order. It must be total, so end in a unique key: otherwise rows that are equal in it may
-    /// appear on two pages or on none.
+    /// The order. It must be total, or rows that are equal in it may appear on two pages or on none: the
+    /// keys together must be unique, by the schema or because the last one is declared
+    /// [`unique`](OrderBy::unique). Anything else is an error at the first use.
     #[must_use]
     pub fn order_by(mut self, keys: impl IntoIterator<Item = OrderBy>) -> Self {
         self.order.extend(keys);
         self
     }
 
-    /// Also counts the rows of the whole list, with a statement of its own. Default: no, since counting
-    /// reads them all.
+    /// Also counts the rows of the whole list, with a statement of its own, whose snapshot may be a later
+    /// one. Default: no, since counting reads them all.
     #[must_use]
     pub fn with_count(mut self) -> Self {
         self.counted = true;
+        self
+    }
+
+    /// How pages are read. Default: the library decides.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// What the ranges of a page see. Default: one snapshot.
+    #[must_use]
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
         self
     }
 
@@ -185,33 +182,60 @@ impl<R, DB: SqlDatabase> ListQuery<R, DB> {
         self
     }
 
-    /// The statement that reads one page.
-    pub(super) fn statement(mut self, page: Page) -> Result<Statement<DB>, ListError> {
+    /// How long this list may take, if that is less than the pool's `timeout`. When the time is up, its
+    /// chunks stop and its statements are cancelled in the database. Default: the pool's.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The query as what it is made of.
+    pub(super) fn request(mut self) -> Result<Request<DB>, ListError> {
         let tables = self.tables.ok_or(ListError::Query { why: "`.from(…)` is missing" })?;
         if self.order.is_empty() {
             let why = "`.order_by(…)` is missing: without an order, pages repeat and lose rows";
             return Err(ListError::Query { why });
         }
-        let mut sql = format!("SELECT {} FROM {}", self.columns.as_str(), tables.as_str());
-        if self.filtered {
-            sql.push_str(" WHERE ");
-            sql.push_str(self.filters.sql().as_str());
-        }
-        for (index, by) in self.order.iter().enumerate() {
-            sql.push_str(if index == 0 { " ORDER BY " } else { ", " });
-            sql.push_str(by.key.as_str());
-            sql.push_str(if by.descending { " DESC" } else { " ASC" });
-        }
-        // The filters' placeholders are numbered already, and come first.
-        let mut query = DB::continued(sql, &mut self.filters).map_err(ListError::Database)?;
-        query.push(" LIMIT ");
-        DB::bind(&mut query, number("limit", page.limit)?);
-        query.push(" OFFSET ");
-        DB::bind(&mut query, number("offset", page.offset)?);
-        let sql = query.sql();
-        let arguments = DB::arguments(&mut query).map_err(ListError::Database)?;
-        Ok(Statement { sql, arguments })
+        let filters = self.filtered.then(|| number_placeholders(self.filters.sql().as_str(), DB::DIALECT));
+        let arguments = DB::arguments(&mut self.filters).map_err(ListError::Statement)?;
+        let keys = self.order.iter().map(|by| Key {
+            sql: by.key.as_str().to_owned(),
+            descending: by.descending,
+            nulls: by.nulls,
+            cast: None,
+        });
+        Ok(Request {
+            parts: Parts {
+                dialect: DB::DIALECT,
+                columns: self.columns.as_str().to_owned(),
+                tables: tables.as_str().to_owned(),
+                filters,
+                bound: arguments.len(),
+                keys: keys.collect(),
+            },
+            arguments,
+            unique: self.order.last().is_some_and(|last| last.unique),
+            counted: self.counted,
+            strategy: self.strategy,
+            consistency: self.consistency,
+            wish: Wish { execution: self.execution, chunk_length: self.chunk_length, quiet: false },
+            timeout: self.timeout,
+        })
     }
+}
+
+/// A query taken apart: what the statements of a page are made from.
+pub(super) struct Request<DB: SqlDatabase> {
+    pub(super) parts: Parts,
+    pub(super) arguments: <DB as sqlx::Database>::Arguments,
+    /// Whether the last key was declared unique.
+    pub(super) unique: bool,
+    pub(super) counted: bool,
+    pub(super) strategy: Strategy,
+    pub(super) consistency: Consistency,
+    pub(super) wish: Wish,
+    pub(super) timeout: Option<Duration>,
 }
 
 /// A statement with what is bound to it.
@@ -220,78 +244,43 @@ pub(super) struct Statement<DB: SqlDatabase> {
     pub(super) arguments: <DB as sqlx::Database>::Arguments,
 }
 
+impl<DB: SqlDatabase> Request<DB> {
+    /// Binds the values of a planned statement behind the filters'.
+    pub(super) fn bind(
+        &self,
+        planned: Planned,
+        cursor: &[KeyValue],
+        tag: i64,
+    ) -> Result<Statement<DB>, ListError> {
+        bind(&self.arguments, planned, cursor, tag)
+    }
+}
+
+/// A planned statement with the values of the filters and its own.
+pub(super) fn bind<DB: SqlDatabase>(
+    filters: &<DB as sqlx::Database>::Arguments,
+    planned: Planned,
+    cursor: &[KeyValue],
+    tag: i64,
+) -> Result<Statement<DB>, ListError> {
+    let mut arguments = filters.clone();
+    for param in planned.params {
+        let bound = match param {
+            Param::Key(index) => DB::bind_key(&mut arguments, &cursor[index]),
+            Param::Rows(rows) => DB::bind_number(&mut arguments, number("limit", rows)?),
+            Param::Skip(rows) => DB::bind_number(&mut arguments, number("offset", rows)?),
+            Param::Tag => DB::bind_number(&mut arguments, tag),
+        };
+        bound.map_err(ListError::Statement)?;
+    }
+    Ok(Statement { sql: sqlx::AssertSqlSafe(planned.sql).into_sql_str(), arguments })
+}
+
 /// A page parameter as the databases take it, a signed 64-bit number.
-fn number(parameter: &'static str, value: u64) -> Result<i64, ListError> {
+pub(super) fn number(parameter: &'static str, value: u64) -> Result<i64, ListError> {
     i64::try_from(value).map_err(|_| ListError::Page {
         parameter,
         value: value.to_string(),
         accepted: format!("a whole number up to {}", i64::MAX),
     })
-}
-
-#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
-mod tests {
-    use super::*;
-
-    fn sql<DB: SqlDatabase>(query: ListQuery<(), DB>) -> Result<String, String> {
-        let page = Page { limit: 10, offset: 20 };
-        query.statement(page).map(|s| s.sql.as_str().to_owned()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_statement_has_its_parts_in_order() {
-        let query = ListQuery::<()>::select("a, b").from("t").order_by([desc("b"), asc("a")]);
-        assert_eq!(
-            sql::<sqlx::Sqlite>(query).unwrap(),
-            "SELECT a, b FROM t ORDER BY b DESC, a ASC LIMIT ? OFFSET ?"
-        );
-    }
-
-    #[test]
-    fn filters_are_joined_and_their_values_come_first() {
-        let query = ListQuery::<()>::select("a")
-            .from("t")
-            .filter(|q| {
-                q.push("x = ").push_bind(1_i64).push(" OR y = ").push_bind("z");
-            })
-            .filter(|_| {})
-            .filter(|q| {
-                q.push("b > ").push_bind(2.5);
-            })
-            .order_by([asc("a")]);
-        assert_eq!(
-            sql::<sqlx::Postgres>(query).unwrap(),
-            "SELECT a FROM t WHERE (x = $1 OR y = $2) AND (1 = 1) AND (b > $3) ORDER BY a ASC LIMIT $4 OFFSET $5"
-        );
-    }
-
-    #[test]
-    fn filters_may_borrow_and_come_before_the_tables() {
-        let name = String::from("ada");
-        let query = ListQuery::<()>::select("a")
-            .filter(|q| {
-                q.push("name = ").push_bind(name.as_str());
-            })
-            .from("t")
-            .order_by([asc("a")]);
-        assert!(sql::<sqlx::Sqlite>(query).unwrap().contains("WHERE (name = ?)"));
-    }
-
-    #[test]
-    fn a_query_without_tables_or_order_is_refused_with_what_is_missing() {
-        let error = sql::<sqlx::Sqlite>(ListQuery::<()>::select("a").order_by([asc("a")])).unwrap_err();
-        assert!(error.contains("`.from(…)` is missing"), "{error}");
-        let error = sql::<sqlx::Sqlite>(ListQuery::<()>::select("a").from("t")).unwrap_err();
-        assert!(error.contains("`.order_by(…)` is missing"), "{error}");
-    }
-
-    #[test]
-    fn numbers_no_database_can_take_are_refused() {
-        let query = ListQuery::<()>::select::<sqlx::Sqlite>("a").from("t").order_by([asc("a")]);
-        let error = query.statement(Page { limit: 1, offset: u64::MAX }).err().unwrap().to_string();
-        assert_eq!(
-            error,
-            "offset is `18446744073709551615`; accepted: a whole number up to 9223372036854775807"
-        );
-    }
 }

@@ -1,0 +1,196 @@
+//! How a running statement is stopped, and a connection made clean again after it. A future that is
+//! dropped does not stop a statement: the database goes on, and whoever uses the connection next waits
+//! for it.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Notify};
+
+use super::Database;
+use crate::error::BoxError;
+
+/// What a statement, or the connection it runs on, is known by to whoever wants to stop it.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub enum Guard {
+    /// By nothing: it ends soon by itself.
+    #[default]
+    None,
+    /// By an advisory lock that it holds while it runs (PostgreSQL). Costs no round trip, and cannot be
+    /// mistaken for a later statement.
+    Lock(i64),
+    /// By the number of its connection's backend.
+    Backend(i64),
+    /// By a flag that it looks at (SQLite).
+    Flag(Arc<AtomicBool>),
+}
+
+impl Guard {
+    /// A lock that nobody else takes: numbers from a random start, so that neither another server nor the
+    /// application's own advisory locks meet them.
+    pub(crate) fn lock() -> Self {
+        static NEXT: OnceLock<AtomicU64> = OnceLock::new();
+        let next = NEXT.get_or_init(|| AtomicU64::new(random()));
+        Guard::Lock(next.fetch_add(1, Ordering::Relaxed).cast_signed())
+    }
+}
+
+/// A number that differs from process to process.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// After how long a statement that goes on is cancelled again: a cancel that comes before the statement
+/// has begun is lost.
+const CANCEL_AGAIN: Duration = Duration::from_millis(5);
+
+/// What the control connection is asked.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// To cancel what is guarded, if it runs. The answer is how many it cancelled, where that is known.
+    Cancel(Guard),
+    /// A number that changes whenever another connection has written to the database (SQLite).
+    DataVersion,
+    /// How many connections the server takes from applications; negative where it has no such limit.
+    ServerLimit,
+}
+
+/// The pool's connection for what cannot be done on the connection it is about: cancelling, and telling
+/// whether somebody wrote to an SQLite file. It lives on the runtime that started the pool, whoever
+/// asks.
+pub(crate) struct Control<DB: Database> {
+    inner: Arc<Inner<DB>>,
+    home: Option<Handle>,
+}
+
+struct Inner<DB: Database> {
+    source: DB::Pool,
+    connection: Mutex<Option<DB::Connection>>,
+}
+
+impl<DB: Database> Control<DB> {
+    pub(crate) fn new(source: DB::Pool, home: Option<Handle>) -> Self {
+        Control { inner: Arc::new(Inner { source, connection: Mutex::new(None) }), home }
+    }
+
+    /// The runtime that started the pool.
+    pub(crate) fn home(&self) -> Option<&Handle> {
+        self.home.as_ref()
+    }
+
+    /// Opens the connection now rather than when it is first needed.
+    pub(crate) async fn open(&self) -> Result<(), BoxError> {
+        let mut connection = self.inner.connection.lock().await;
+        *connection = Some(self.inner.connect().await?);
+        Ok(())
+    }
+
+    /// Closes the connection; the next use opens another.
+    pub(crate) async fn close(&self) {
+        let connection = self.inner.connection.lock().await.take();
+        if let Some(connection) = connection {
+            DB::close(connection).await;
+        }
+    }
+
+    /// Asks, on the runtime where the connection lives. Done to its end even if the caller is dropped.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<i64, BoxError> {
+        let home = self.home.as_ref().ok_or("the pool was not started on a Tokio runtime")?;
+        let inner = Arc::clone(&self.inner);
+        home.spawn(async move { inner.ask(&ask).await }).await?
+    }
+
+    /// Stops what `guard` guards.
+    async fn stop(&self, guard: &Guard) -> Result<(), BoxError> {
+        match guard {
+            Guard::None => {}
+            Guard::Flag(flag) => flag.store(true, Ordering::Relaxed),
+            Guard::Lock(_) | Guard::Backend(_) => {
+                self.ask(Ask::Cancel(guard.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a connection clean on which a statement may still run: cancels it, reads what is left, and
+    /// ends a transaction if there may be one. Nobody may use the connection before this has returned,
+    /// so a cancel that comes late meets nothing.
+    ///
+    /// # Errors
+    /// When the connection is lost. It must be closed then.
+    pub(crate) async fn clean(
+        &self,
+        connection: &mut DB::Connection,
+        guard: &Guard,
+        in_transaction: bool,
+    ) -> Result<(), BoxError> {
+        let ended = AtomicBool::new(false);
+        let end = Notify::new();
+        let drain = async {
+            let drained = DB::drain(connection).await;
+            ended.store(true, Ordering::Relaxed);
+            end.notify_one();
+            drained
+        };
+        let stop = async {
+            let mut stopped = false;
+            while !ended.load(Ordering::Relaxed) && !matches!(guard, Guard::None) {
+                stopped = true;
+                if let Err(error) = self.stop(guard).await {
+                    tracing::warn!(%error, "a statement could not be cancelled; it is waited for");
+                    end.notified().await;
+                    break;
+                }
+                let _again = tokio::time::timeout(CANCEL_AGAIN, end.notified()).await;
+            }
+            stopped
+        };
+        // Draining is looked at first: what has ended already is not cancelled.
+        let (drained, stopped) = tokio::join!(biased; drain, stop);
+        drained?;
+        if let Guard::Flag(flag) = guard {
+            flag.store(false, Ordering::Relaxed);
+        }
+        if stopped {
+            // A cancel that came after the statement's end is taken up, and lost, by this round trip.
+            DB::drain(connection).await?;
+        }
+        if in_transaction {
+            DB::rollback(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+impl<DB: Database> Inner<DB> {
+    async fn connect(&self) -> Result<DB::Connection, BoxError> {
+        let limit = DB::connect_timeout(&self.source);
+        let connecting = tokio::time::timeout(limit, DB::connect(&self.source));
+        connecting.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}").into()))
+    }
+
+    async fn ask(&self, ask: &Ask) -> Result<i64, BoxError> {
+        let mut slot = self.connection.lock().await;
+        let kept = slot.take();
+        let used_before = kept.is_some();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let mut answer = DB::ask(&mut connection, ask).await;
+        if answer.is_err() && used_before {
+            // It may have been lost since it was last used.
+            connection = self.connect().await?;
+            answer = DB::ask(&mut connection, ask).await;
+        }
+        if answer.is_ok() {
+            *slot = Some(connection);
+        }
+        answer
+    }
+}

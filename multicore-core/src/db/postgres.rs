@@ -1,0 +1,148 @@
+//! sqlx's driver for PostgreSQL.
+
+use std::future::Future;
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
+
+use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list};
+use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
+use crate::error::BoxError;
+use crate::list::cursor::KeyValue;
+
+impl sealed::Sealed for Postgres {}
+
+impl Database for Postgres {
+    common!(Postgres);
+
+    const NAME: &'static str = "PostgreSQL";
+    const READING: Reading = Reading::BUFFERED;
+
+    fn not_shareable(_pool: &PgPool) -> Option<&'static str> {
+        None
+    }
+
+    async fn guard(connection: &mut PgConnection) -> Result<Guard, BoxError> {
+        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await?;
+        Ok(Guard::Backend(pid.into()))
+    }
+
+    async fn ask(control: &mut PgConnection, ask: &Ask) -> Result<i64, BoxError> {
+        // A lock of a 64-bit number is listed in two halves.
+        let sql = match ask {
+            Ask::Cancel(Guard::Lock(number)) => format!(
+                "SELECT count(pg_cancel_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' \
+                 AND classid = {}::oid AND objid = {}::oid AND objsubid = 1 AND database = \
+                 (SELECT oid FROM pg_database WHERE datname = current_database())",
+                number.cast_unsigned() >> 32,
+                number.cast_unsigned() & 0xffff_ffff,
+            ),
+            Ask::Cancel(Guard::Backend(pid)) => format!("SELECT pg_cancel_backend({pid})::int::bigint"),
+            Ask::ServerLimit => "SELECT current_setting('max_connections')::bigint \
+                                 - current_setting('superuser_reserved_connections')::bigint"
+                .to_owned(),
+            Ask::Cancel(_) | Ask::DataVersion => return Ok(0),
+        };
+        // Without a prepared statement, since there may be a pooler in between.
+        let row = sqlx::Executor::fetch_one(control, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    async fn rollback(connection: &mut PgConnection) -> Result<(), BoxError> {
+        Ok(Self::run(connection, "ROLLBACK".to_owned()).await?)
+    }
+}
+
+impl SqlDatabase for Postgres {
+    common_list!(Postgres);
+
+    const DIALECT: Dialect = Dialect::Postgres;
+
+    fn bind_key(arguments: &mut sqlx::postgres::PgArguments, value: &KeyValue) -> Result<(), BoxError> {
+        match value {
+            KeyValue::Text(text) => sqlx::Arguments::add(arguments, text),
+            _ => Err("a key of PostgreSQL is text".into()),
+        }
+    }
+
+    fn key(row: &sqlx::postgres::PgRow, index: usize) -> Result<KeyValue, BoxError> {
+        Ok(row.try_get::<Option<String>, _>(index)?.map_or(KeyValue::Null, KeyValue::Text))
+    }
+
+    fn snapshot(row: &sqlx::postgres::PgRow) -> Result<Option<i64>, BoxError> {
+        Ok(row.try_get(row.len() - 1)?)
+    }
+
+    async fn explain(
+        connection: &mut PgConnection,
+        sql: String,
+        arguments: sqlx::postgres::PgArguments,
+    ) -> Result<PlanKind, sqlx::Error> {
+        let sql = AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {sql}"));
+        let lines: Vec<String> =
+            sqlx::query_scalar_with(sql, arguments).persistent(false).fetch_all(connection).await?;
+        Ok(plan_kind(lines.iter().map(|line| &**line)))
+    }
+
+    async fn table(connection: &mut PgConnection, name: &TableName) -> Result<Option<Table>, sqlx::Error> {
+        super::catalogue::postgres::table(connection, name).await
+    }
+
+    async fn key_casts(
+        connection: &mut PgConnection,
+        keys: &[&str],
+        tables: &str,
+    ) -> Result<Vec<Option<String>>, BoxError> {
+        let mut types = String::new();
+        let mut values = String::new();
+        for (index, key) in keys.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            types.push_str(&format!("{comma}pg_typeof(k{index})::text"));
+            values.push_str(&format!("{comma}{key} AS k{index}"));
+        }
+        let sql = format!(
+            "SELECT {types} FROM (SELECT 1) AS one LEFT JOIN (SELECT {values} FROM {tables} LIMIT 0) AS keys \
+             ON true"
+        );
+        let row = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_one(connection).await?;
+        (0..keys.len()).map(|index| Ok(Some(row.try_get::<String, _>(index)?))).collect()
+    }
+
+    fn meaning(error: &sqlx::Error) -> Meaning {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Meaning::Lost,
+            sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
+                // Crash or administrator shutdown, cannot connect now; connection exceptions.
+                "57P01" | "57P02" | "57P03" | "57P05" => Meaning::Lost,
+                code if code.starts_with("08") => Meaning::Lost,
+                // Data exceptions.
+                code if code.starts_with("22") => Meaning::Value,
+                // Syntax error or access rule violation.
+                code if code.starts_with("42") => Meaning::Statement,
+                _ => Meaning::Other,
+            },
+            _ => Meaning::Other,
+        }
+    }
+
+    async fn export_snapshot(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+        let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot()";
+        let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql(sql)).await?;
+        Ok(Some(row.try_get(0)?))
+    }
+
+    async fn snapshots(_connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        Ok(true)
+    }
+}
+
+/// What the lines of an `EXPLAIN` say.
+fn plan_kind<'l>(lines: impl Iterator<Item = &'l str> + Clone) -> PlanKind {
+    let node = |line: &'l str| line.trim_start().trim_start_matches("->").trim_start();
+    if lines.clone().any(|line| node(line).starts_with("Gather")) {
+        PlanKind::Parallel
+    } else if lines.clone().any(|line| ["Sort", "Incremental Sort"].contains(&node(line).trim_end())) {
+        PlanKind::Sorted
+    } else {
+        PlanKind::Ordered
+    }
+}

@@ -1,0 +1,156 @@
+//! sqlx's driver for SQLite.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, SqlitePool, TypeInfo, ValueRef};
+
+use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list};
+use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
+use crate::error::BoxError;
+use crate::list::cursor::KeyValue;
+
+/// A running statement looks at its flag after about so many instructions of SQLite's virtual machine,
+/// which take some ten microseconds.
+const LOOK_EVERY: i32 = 1_000;
+
+impl sealed::Sealed for Sqlite {}
+
+impl Database for Sqlite {
+    common!(Sqlite);
+
+    const NAME: &'static str = "SQLite";
+    const READING: Reading = Reading::CHANNEL;
+
+    fn not_shareable(pool: &SqlitePool) -> Option<&'static str> {
+        // Each connection to it would be an empty database of its own. (`sqlite::memory:` as a URL is
+        // fine: sqlx gives it a name and a shared cache.)
+        let options = pool.connect_options();
+        (options.get_filename() == Path::new(":memory:")).then_some(
+            "`:memory:` is private to one connection; use a file, or the URL `sqlite::memory:`, which \
+             connections share",
+        )
+    }
+
+    async fn guard(connection: &mut SqliteConnection) -> Result<Guard, BoxError> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&flag);
+        let mut handle = connection.lock_handle().await?;
+        handle.set_progress_handler(LOOK_EVERY, move || !stop.load(Ordering::Relaxed));
+        Ok(Guard::Flag(flag))
+    }
+
+    async fn ask(control: &mut SqliteConnection, ask: &Ask) -> Result<i64, BoxError> {
+        match ask {
+            Ask::DataVersion => Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(control).await?),
+            Ask::Cancel(_) => Ok(0),
+            Ask::ServerLimit => Ok(-1),
+        }
+    }
+
+    async fn rollback(connection: &mut SqliteConnection) -> Result<(), BoxError> {
+        match Self::run(connection, "ROLLBACK".to_owned()).await {
+            Ok(()) => Ok(()),
+            // An interrupt may have rolled back already, or the transaction had not begun.
+            Err(sqlx::Error::Database(error)) if error.message().contains("no transaction") => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl SqlDatabase for Sqlite {
+    common_list!(Sqlite);
+
+    const DIALECT: Dialect = Dialect::Sqlite;
+
+    fn bind_key(arguments: &mut sqlx::sqlite::SqliteArguments, value: &KeyValue) -> Result<(), BoxError> {
+        match value {
+            KeyValue::Int(number) => sqlx::Arguments::add(arguments, *number),
+            KeyValue::Real(number) => sqlx::Arguments::add(arguments, *number),
+            KeyValue::Text(text) => sqlx::Arguments::add(arguments, text.clone()),
+            KeyValue::Blob(bytes) => sqlx::Arguments::add(arguments, bytes.clone()),
+            KeyValue::Null | KeyValue::Uint(_) => Err("not a value of SQLite".into()),
+        }
+    }
+
+    fn key(row: &sqlx::sqlite::SqliteRow, index: usize) -> Result<KeyValue, BoxError> {
+        let value = row.try_get_raw(index)?;
+        if value.is_null() {
+            return Ok(KeyValue::Null);
+        }
+        // By what is stored, whatever the column was declared as: that is how SQLite compares.
+        let stored = value.type_info();
+        Ok(match stored.name() {
+            "REAL" => KeyValue::Real(row.try_get_unchecked(index)?),
+            "BLOB" => KeyValue::Blob(row.try_get_unchecked(index)?),
+            "TEXT" => KeyValue::Text(row.try_get_unchecked(index)?),
+            _ => KeyValue::Int(row.try_get_unchecked(index)?),
+        })
+    }
+
+    fn snapshot(_row: &sqlx::sqlite::SqliteRow) -> Result<Option<i64>, BoxError> {
+        Ok(None)
+    }
+
+    async fn explain(
+        connection: &mut SqliteConnection,
+        sql: String,
+        arguments: sqlx::sqlite::SqliteArguments,
+    ) -> Result<PlanKind, sqlx::Error> {
+        let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+        let rows = sqlx::query_with(sql, arguments).persistent(false).fetch_all(connection).await?;
+        let mut sorted = false;
+        for row in rows {
+            let detail: String = row.try_get("detail")?;
+            sorted |= detail.contains("TEMP B-TREE");
+        }
+        Ok(if sorted { PlanKind::Sorted } else { PlanKind::Ordered })
+    }
+
+    async fn table(
+        connection: &mut SqliteConnection,
+        name: &TableName,
+    ) -> Result<Option<Table>, sqlx::Error> {
+        super::catalogue::sqlite::table(connection, name).await
+    }
+
+    async fn key_casts(
+        _connection: &mut SqliteConnection,
+        keys: &[&str],
+        _tables: &str,
+    ) -> Result<Vec<Option<String>>, BoxError> {
+        Ok(vec![None; keys.len()])
+    }
+
+    fn meaning(error: &sqlx::Error) -> Meaning {
+        match error {
+            sqlx::Error::WorkerCrashed => Meaning::Lost,
+            // SQLITE_ERROR says both that the text is wrong and that a function refused its arguments.
+            sqlx::Error::Database(error) => match error.code().as_deref() {
+                Some("1" | "20") => {
+                    let message = error.message();
+                    let text =
+                        ["no such", "syntax error", "ambiguous", "unrecognized token", "incomplete input"];
+                    let wrong = text.iter().any(|text| message.contains(text));
+                    if wrong { Meaning::Statement } else { Meaning::Value }
+                }
+                _ => Meaning::Other,
+            },
+            _ => Meaning::Other,
+        }
+    }
+
+    async fn export_snapshot(connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
+        // The first read is what takes the snapshot.
+        Self::run(connection, "BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1".to_owned()).await?;
+        Ok(None)
+    }
+
+    async fn snapshots(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        // Only with a write-ahead log do readers keep their snapshot while others write.
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
+        Ok(mode.eq_ignore_ascii_case("wal"))
+    }
+}

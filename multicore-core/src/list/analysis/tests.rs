@@ -1,0 +1,486 @@
+//! Lists as they are written, and what must be known of them.
+
+use std::collections::HashMap;
+
+use super::{Facts, Parsed, Text, parse};
+use crate::db::Dialect::{self, MySql, Postgres, Sqlite};
+use crate::db::{Column, Equality, Table, TableName};
+
+const ALL: [Dialect; 3] = [Sqlite, Postgres, MySql];
+
+/// `column! type` is NOT NULL; the types are `i`nteger, `t`ext and `n`ocase text.
+fn table(columns: &str, unique: &[&[&str]]) -> Table {
+    let columns = columns.split_whitespace().map(|column| {
+        let (name, kind) = column.split_once(':').unwrap_or((column, "i"));
+        let equality = match kind {
+            "i" => Equality::Integer,
+            "t" => Equality::Text("binary".into()),
+            "n" => Equality::Text("nocase".into()),
+            other => Equality::Other(other.into()),
+        };
+        let (name, nullable) = name.strip_suffix('!').map_or((name, true), |name| (name, false));
+        Column { name: name.into(), nullable, equality }
+    });
+    let unique = unique.iter().map(|key| key.iter().map(|&column| column.into()).collect());
+    Table { columns: columns.collect(), unique: unique.collect() }
+}
+
+/// `view` is not there, as a view would not be.
+fn catalogue() -> HashMap<TableName, Table> {
+    let mut catalogue = HashMap::new();
+    for (schema, name, table) in [
+        (None, "u", table("id! name!:t email:t code!:n org_id", &[&["id"], &["email"], &["code"]])),
+        (None, "p", table("user_id! bio:t rank", &[&["user_id"]])),
+        (None, "posts", table("id! user_id! title!:t slug!:t", &[&["id"], &["user_id", "slug"]])),
+        (None, "org", table("id! label!:t plan_id", &[&["id"]])),
+        (None, "plan", table("id! title!:t", &[&["id"]])),
+        (None, "tag", table("label!:t code!:t", &[&["label"], &["code"]])),
+        (None, "log", table("at!:timestamp text:t", &[])),
+        (Some("app"), "u", table("id! name!:t", &[&["id"]])),
+    ] {
+        let schema = schema.map(str::to_owned);
+        catalogue.insert(TableName { schema, name: name.into() }, table);
+    }
+    catalogue
+}
+
+fn parsed(dialect: Dialect, columns: &str, tables: &str, filters: &str, keys: &str) -> Option<Parsed> {
+    let keys: Vec<&str> = keys.split("; ").collect();
+    let filters = (!filters.is_empty()).then_some(filters);
+    parse(dialect, &Text { columns, tables, filters, keys: &keys })
+}
+
+fn facts(dialect: Dialect, columns: &str, tables: &str, filters: &str, keys: &str) -> Facts {
+    let parsed = parsed(dialect, columns, tables, filters, keys);
+    let parsed = parsed.unwrap_or_else(|| panic!("{dialect:?}: {columns} | {tables} | {filters} | {keys}"));
+    parsed.facts(&catalogue())
+}
+
+/// Lists whose text means the same to all databases: tables, filters, keys.
+#[track_caller]
+fn check_unique(cases: &[(&str, &str, &str, Option<bool>)]) {
+    for &(tables, filters, keys, expected) in cases {
+        for dialect in ALL {
+            let facts = facts(dialect, "*", tables, filters, keys);
+            assert_eq!(facts.unique, expected, "{dialect:?}: {tables} | {filters} | {keys}");
+        }
+    }
+}
+
+#[test]
+fn an_order_is_total_when_its_keys_have_a_unique_key_of_the_table() {
+    check_unique(&[
+        ("u", "", "id", Some(true)),
+        ("u", "", "u.id", Some(true)),
+        ("u AS x", "", "x.id", Some(true)),
+        ("u x", "", "name; x.id", Some(true)),
+        ("app.u", "", "app.u.id", Some(true)),
+        ("u", "", "name", Some(false)),
+        // Any number of rows may have NULL in a unique column.
+        ("u", "", "email", Some(false)),
+        ("u", "email IS NOT NULL", "email", Some(true)),
+        ("u", "email IS NOT NULL OR id = 1", "email", Some(false)),
+        // A composite key takes all its columns.
+        ("posts", "", "user_id; slug", Some(true)),
+        ("posts", "", "slug; title; user_id", Some(true)),
+        ("posts", "", "slug", Some(false)),
+        ("posts", "user_id = 5", "slug", Some(true)),
+        ("posts", "(title > 'x') AND (5 = user_id)", "slug", Some(true)),
+        ("posts", "user_id = 5 OR user_id = 6", "slug", Some(false)),
+        ("posts", "NOT (user_id = 5)", "slug", Some(false)),
+        ("posts", "user_id = -5", "slug", Some(true)),
+        ("posts", "user_id = id", "slug", Some(false)),
+        // Without a key of its own nothing makes it total.
+        ("log", "", "at; text", Some(false)),
+        // Not a column, or not one of it.
+        ("u", "", "lower(name)", Some(false)),
+        ("u", "", "1", Some(false)),
+        ("u", "", "u.missing", Some(false)),
+        ("u", "", "lower(name); id", Some(true)),
+        ("u", "", "x.id", Some(false)),
+    ]);
+}
+
+#[test]
+fn joins_that_add_to_a_row_keep_an_order_total_and_those_that_multiply_it_do_not() {
+    check_unique(&[
+        ("u JOIN p ON p.user_id = u.id", "", "u.id", Some(true)),
+        ("u INNER JOIN p ON (u.id = p.user_id AND p.rank > 3)", "", "u.id", Some(true)),
+        // Both ways, since each is the other's.
+        ("u JOIN p ON p.user_id = u.id", "", "user_id", Some(true)),
+        ("u JOIN posts ON posts.user_id = u.id", "", "u.id", Some(false)),
+        ("u JOIN posts ON posts.user_id = u.id", "", "posts.id", Some(true)),
+        ("u JOIN posts ON posts.user_id = u.id", "", "u.id; posts.id", Some(true)),
+        ("u JOIN posts ON posts.user_id = u.id", "", "u.id; slug", Some(true)),
+        ("u JOIN org ON u.org_id = org.id JOIN plan ON plan.id = org.plan_id", "", "u.id", Some(true)),
+        ("u JOIN org ON u.org_id > org.id", "", "u.id", Some(false)),
+        ("u JOIN org ON u.org_id = org.id OR org.id = 1", "", "u.id", Some(false)),
+        // A unique column that may be NULL is not NULL where it is equal to something.
+        ("u JOIN tag ON tag.label = u.email", "", "label", Some(true)),
+        // Commas, and conditions in the filters.
+        ("u, p", "", "u.id", Some(false)),
+        ("u CROSS JOIN p", "", "u.id; p.user_id", Some(true)),
+        ("u, p", "p.user_id = u.id", "u.id", Some(true)),
+        ("u, p", "p.user_id = u.id OR u.id = 1", "u.id", Some(false)),
+        ("u, org", "org.id = 1", "u.id", Some(true)),
+        ("u a JOIN u b ON b.id = a.org_id", "", "a.id", Some(true)),
+        ("u a JOIN u b ON b.id = a.org_id", "", "id", Some(false)),
+    ]);
+}
+
+#[test]
+fn left_joins_carry_what_is_known_from_left_to_right_only() {
+    check_unique(&[
+        ("u LEFT JOIN p ON p.user_id = u.id", "", "u.id", Some(true)),
+        ("u LEFT OUTER JOIN p ON u.id = p.user_id AND p.rank = 2", "", "u.id", Some(true)),
+        // Of rows without a match any number have NULL there.
+        ("u LEFT JOIN p ON p.user_id = u.id", "", "p.user_id", Some(false)),
+        ("u LEFT JOIN p ON p.user_id = u.id", "", "p.user_id; u.id", Some(true)),
+        ("u LEFT JOIN posts ON posts.user_id = u.id", "", "u.id", Some(false)),
+        ("u LEFT JOIN posts ON posts.user_id = u.id", "", "u.id; posts.id", Some(true)),
+        ("u LEFT JOIN posts ON posts.user_id = u.id", "", "u.id; posts.slug", Some(true)),
+        ("u LEFT JOIN posts ON posts.user_id = u.id AND posts.slug = 'x'", "", "u.id", Some(true)),
+        ("u LEFT JOIN org ON org.id = 1", "", "u.id", Some(true)),
+        // A condition on the left table only settles nothing of it.
+        ("u LEFT JOIN org ON org.id = u.org_id AND u.id = 1", "", "u.name", Some(false)),
+        (
+            "u LEFT JOIN org ON org.id = u.org_id LEFT JOIN plan ON plan.id = org.plan_id",
+            "",
+            "u.id",
+            Some(true),
+        ),
+        ("u LEFT JOIN org ON org.id = u.org_id JOIN plan ON plan.id = org.plan_id", "", "u.id", Some(true)),
+        ("u LEFT JOIN tag ON tag.label = u.email", "", "u.id", Some(true)),
+        ("u LEFT JOIN p ON p.user_id = u.id", "p.user_id = u.id", "p.user_id", Some(true)),
+    ]);
+}
+
+#[test]
+fn columns_joined_by_using_are_one() {
+    check_unique(&[
+        ("posts JOIN p USING (user_id)", "", "posts.id", Some(true)),
+        ("p JOIN posts USING (user_id)", "", "user_id", Some(false)),
+        ("p JOIN posts USING (user_id)", "", "user_id; slug", Some(true)),
+        ("posts LEFT JOIN p USING (user_id)", "", "posts.id", Some(true)),
+        ("u JOIN org USING (id) JOIN plan USING (id)", "", "id", Some(true)),
+        ("u LEFT JOIN org USING (id) LEFT JOIN plan USING (id)", "", "id", Some(true)),
+        ("u LEFT JOIN org USING (id)", "", "org.id", Some(false)),
+    ]);
+}
+
+#[test]
+fn equality_settles_nothing_across_types_and_collations() {
+    check_unique(&[
+        ("u JOIN tag ON tag.label = u.code", "", "u.id", Some(false)),
+        ("u JOIN tag ON tag.label = u.id", "", "u.id", Some(false)),
+        ("u LEFT JOIN tag ON tag.label = u.code", "", "u.id", Some(false)),
+        ("u JOIN tag ON tag.label = u.name", "", "u.id", Some(true)),
+    ]);
+    for (dialect, filters, expected) in [
+        // In MySQL text is equal to a number if it begins with it.
+        (MySql, "user_id = 1 AND slug = 0", Some(false)),
+        (MySql, "user_id = 1 AND slug = ?", Some(false)),
+        (MySql, "user_id = ? AND slug = 'x'", Some(true)),
+        (MySql, "user_id = '1' AND slug = 'x'", Some(false)),
+        (MySql, "user_id = 1 AND slug = \"x\"", Some(false)),
+        (Sqlite, "user_id = ?1 AND slug = ?", Some(true)),
+        (Postgres, "user_id = $1 AND slug = $2", Some(true)),
+        (Postgres, "user_id = $1::int8 AND slug = CAST($2 AS text)", Some(true)),
+        (Postgres, "user_id = $1::float8 AND slug = $2", Some(false)),
+        (Postgres, "user_id::text = $1 AND slug = $2", Some(false)),
+    ] {
+        assert_eq!(facts(dialect, "*", "posts", filters, "title").unique, expected, "{dialect:?} {filters}");
+    }
+    for (dialect, key, expected) in [
+        (Sqlite, "code COLLATE BINARY", Some(true)),
+        (Sqlite, "code COLLATE NOCASE", Some(false)),
+        (Postgres, "code COLLATE \"C\"", Some(true)),
+        (Postgres, "code COLLATE \"custom\"", Some(false)),
+        (MySql, "code COLLATE utf8mb4_bin", Some(false)),
+    ] {
+        let facts = facts(dialect, "*", "tag", "", key);
+        assert_eq!((facts.unique, facts.splits), (expected, Ok(())), "{dialect:?} {key}");
+    }
+}
+
+#[test]
+fn nothing_is_known_of_views_and_of_joins_that_are_not_understood() {
+    check_unique(&[
+        ("view", "", "id", None),
+        ("u JOIN view ON view.id = u.id", "", "u.id", None),
+        ("(SELECT * FROM u) x", "", "id", None),
+        ("u JOIN (SELECT id FROM p) x ON x.id = u.id", "", "u.id", None),
+        ("u RIGHT JOIN p ON p.user_id = u.id", "", "u.id", None),
+        ("u NATURAL JOIN p", "", "u.id", None),
+        ("u JOIN (p JOIN org ON org.id = p.rank) ON p.user_id = u.id", "", "u.id", None),
+    ]);
+    for tables in ["u FULL JOIN p ON p.user_id = u.id", "u, LATERAL (SELECT 1) x", "u, generate_series(1, 3)"]
+    {
+        let facts = facts(Postgres, "*", tables, "", "u.id");
+        assert_eq!((facts.unique, &facts.nullable[..]), (None, &[None][..]), "{tables}");
+        assert!(facts.splits.is_err() && !facts.prompt, "{tables}");
+    }
+    // Renamed columns are not the table's.
+    assert_eq!(facts(Postgres, "*", "u AS x (name, id)", "", "x.id").unique, None);
+}
+
+#[test]
+fn rows_that_are_not_the_tables_rows_have_no_known_order() {
+    for (columns, tables, filters) in [
+        ("DISTINCT id", "u", ""),
+        ("id, count(*)", "u GROUP BY id", ""),
+        ("id", "u", "id > 1 GROUP BY id"),
+        ("max(id) AS id", "u", ""),
+        ("unnest(tags), id", "u", ""),
+        ("(SELECT count(u.id)), id", "u", ""),
+        ("id", "u UNION ALL SELECT 1 AS id FROM p", ""),
+    ] {
+        for dialect in ALL {
+            let Some(parsed) = parsed(dialect, columns, tables, filters, "id") else { continue };
+            let facts = parsed.facts(&catalogue());
+            assert_eq!(facts.unique, None, "{dialect:?}: {columns} | {tables} | {filters}");
+            assert!(facts.splits.is_err() && !facts.prompt, "{dialect:?}: {columns} | {tables} | {filters}");
+        }
+    }
+}
+
+#[test]
+fn keys_may_be_null_by_their_column_or_by_an_outer_join() {
+    for (tables, filters, keys, expected) in [
+        ("u", "", "name; email; id", vec![Some(false), Some(true), Some(false)]),
+        ("u LEFT JOIN p ON p.user_id = u.id", "", "p.user_id; u.id", vec![Some(true), Some(false)]),
+        ("u LEFT JOIN p ON p.user_id = u.id", "p.user_id IS NOT NULL", "p.user_id", vec![Some(false)]),
+        ("u LEFT JOIN p ON p.user_id = u.id", "p.user_id = 3", "p.user_id", vec![Some(false)]),
+        ("u JOIN org ON org.id = u.org_id", "", "org_id", vec![Some(false)]),
+        ("u LEFT JOIN org ON org.id = u.org_id", "", "org_id; org.id", vec![Some(true), Some(true)]),
+        ("u", "", "lower(name); id + 1", vec![None, None]),
+        ("view", "", "id", vec![None]),
+        ("u JOIN view ON view.id = u.id", "", "u.id; name; view.id", vec![Some(false), Some(false), None]),
+    ] {
+        for dialect in ALL {
+            let facts = facts(dialect, "*", tables, filters, keys);
+            assert_eq!(facts.nullable, expected, "{dialect:?}: {tables} | {filters} | {keys}");
+        }
+    }
+}
+
+#[test]
+fn names_are_found_as_each_database_reads_them() {
+    for (dialect, columns, tables, keys, expected) in [
+        (Sqlite, "*", "U AS X", "x.ID", Some(true)),
+        (Sqlite, "*", "[u] AS `x`", "\"X\".[Id]", Some(true)),
+        (Postgres, "*", "U AS X", "x.ID", Some(true)),
+        (Postgres, "*", "\"u\" x", "x.\"id\"", Some(true)),
+        (Postgres, "*", "\"U\" x", "x.id", None),
+        (Postgres, "*", "u x", "x.\"ID\"", Some(false)),
+        (Postgres, "*", "App.U", "u.id", Some(true)),
+        (Postgres, "*", "only.u.x", "id", None),
+        (MySql, "*", "`u` AS x", "x.`ID`", Some(true)),
+        (MySql, "*", "U", "id", None),
+        // Text, not a column.
+        (MySql, "*", "u", "\"id\"", Some(false)),
+    ] {
+        let facts = facts(dialect, columns, tables, "", keys);
+        assert_eq!(facts.unique, expected, "{dialect:?}: {columns} | {tables} | {keys}");
+    }
+}
+
+#[test]
+fn a_key_may_be_an_alias_of_a_column_but_of_nothing_else() {
+    for (columns, tables, key, plain) in [
+        ("id AS n", "u", "n", true),
+        ("u.id AS id, name", "u", "id", true),
+        ("u.id, bio", "u JOIN org ON org.id = u.org_id", "id", true),
+        ("lower(name) AS n, id", "u", "n", false),
+        // The databases differ in what is meant.
+        ("lower(name) AS id", "u", "id", false),
+        ("name AS id", "u", "id", false),
+        ("id AS n, name AS n", "u", "n", false),
+        ("org.id", "u LEFT JOIN org USING (id)", "id", false),
+        ("missing AS n", "u", "n", false),
+    ] {
+        for dialect in ALL {
+            let facts = facts(dialect, columns, tables, "", key);
+            let expected = if plain {
+                (Some(true), Ok(()))
+            } else {
+                (Some(false), Err("a key of its order is not a column"))
+            };
+            assert_eq!((facts.unique, facts.splits), expected, "{dialect:?}: {columns} | {tables} | {key}");
+        }
+    }
+    // PostgreSQL names what has no alias.
+    for (columns, plain) in [("id::text", false), ("upper(name), id", true), ("(SELECT id FROM p)", false)] {
+        assert_eq!(facts(Postgres, columns, "u", "", "id").unique, Some(plain), "{columns}");
+    }
+}
+
+#[test]
+fn what_connections_answer_alike_may_be_split() {
+    for (columns, filters) in [
+        ("*", ""),
+        ("u.*", ""),
+        ("id, lower(name) AS n, coalesce(email, 'none'), length(name) + 1", ""),
+        ("CASE WHEN id > 1 THEN 'a' ELSE NULL END, id IN (1, 2), name LIKE 'x%'", ""),
+        ("CAST(id AS CHAR(3)), substr(name, 1, 2), trim(name), replace(name, 'a', 'b')", ""),
+        ("round(id), abs(id), floor(id), ceil(id), nullif(id, 1)", ""),
+        ("id, (SELECT count(*) FROM posts WHERE posts.user_id = u.id) AS n", ""),
+        ("id, (SELECT max(posts.id) FROM posts WHERE posts.user_id = u.id) AS n", ""),
+        ("id", "EXISTS (SELECT 1 FROM posts x WHERE x.user_id = u.id)"),
+        ("id", "id IN (SELECT user_id FROM posts WHERE title = 'x') AND name BETWEEN 'a' AND 'b'"),
+        ("id", "name = 'nowhere'"),
+    ] {
+        for dialect in ALL {
+            let facts = facts(dialect, columns, "u", filters, "id");
+            assert_eq!(facts.splits, Ok(()), "{dialect:?}: {columns} | {filters}");
+            assert_eq!(facts.unique, Some(true), "{dialect:?}: {columns} | {filters}");
+        }
+    }
+    for (dialect, filters) in [
+        (Sqlite, "id > ? AND name = ?2"),
+        (Postgres, "id > $1 AND name ILIKE $2 AND name ~ 'x' AND id = ANY($3)"),
+        (MySql, "id > ? AND name REGEXP 'x' AND id DIV 2 = 1"),
+    ] {
+        assert_eq!(facts(dialect, "id", "u", filters, "id").splits, Ok(()), "{dialect:?}: {filters}");
+    }
+}
+
+#[test]
+fn what_connections_may_answer_differently_is_never_split() {
+    for (dialect, columns, tables, filters) in [
+        (Postgres, "now(), id", "u", ""),
+        (Postgres, "id", "u", "name < now()"),
+        (Postgres, "CURRENT_TIMESTAMP, id", "u", ""),
+        (MySql, "LOCALTIME, id", "u", ""),
+        (MySql, "UTC_DATE, id", "u", ""),
+        (Sqlite, "current_date, id", "u", ""),
+        (Sqlite, "random(), id", "u", ""),
+        (Sqlite, "datetime('now'), id", "u", ""),
+        (Postgres, "CURRENT_USER, id", "u", ""),
+        (Postgres, "id", "u", "name < 'Today'"),
+        (Postgres, "id", "u", "name < E'now'"),
+        (Postgres, "date 'tomorrow', id", "u", ""),
+        (Postgres, "name::date, id", "u", ""),
+        (Postgres, "name::regclass, id", "u", ""),
+        (Postgres, "timestamptz '2020-01-01', id", "u", ""),
+        (Postgres, "date_trunc('day', name), id", "u", ""),
+        (Postgres, "extract(day FROM name), id", "u", ""),
+        (Postgres, "name AT TIME ZONE 'UTC', id", "u", ""),
+        (Postgres, "app.lower(name), id", "u", ""),
+        (Postgres, "my_own(name), id", "u", ""),
+        (Postgres, "id", "u", "id OPERATOR(app.===) 3"),
+        (Postgres, "id", "u TABLESAMPLE SYSTEM (10)", ""),
+        (Postgres, "row_number() OVER (ORDER BY id), id", "u", ""),
+        (Postgres, "lower(name) OVER w, id", "u", ""),
+        (Postgres, "id, (SELECT row_number() OVER () FROM p)", "u", ""),
+        (Postgres, "id, (SELECT sum(p.rank) FROM p)", "u", ""),
+        (Postgres, "id, (SELECT bio FROM p LIMIT 1)", "u", ""),
+        (Postgres, "id, (SELECT bio FROM p FETCH FIRST 1 ROW ONLY)", "u", ""),
+        (Postgres, "id, (SELECT now())", "u", ""),
+        (Postgres, "id", "u", "id IN (SELECT id FROM view)"),
+        (Postgres, "id", "u", "id IN (SELECT 1 UNION SELECT 2)"),
+        (Postgres, "id", "u", "id IN (SELECT * FROM generate_series(1, 3))"),
+        (Postgres, "id", "u", "id IN (WITH x AS (SELECT 1) SELECT * FROM x)"),
+        (MySql, "@x, id", "u", ""),
+        (MySql, "@x := id, id", "u", ""),
+        (MySql, "@@session.time_zone, id", "u", ""),
+        (MySql, "SQL_CALC_FOUND_ROWS id", "u", ""),
+        (MySql, "rand(), id", "u", ""),
+        (MySql, "id", "u JOIN p ON p.user_id = u.id + sleep(1)", ""),
+        (Sqlite, "id", "u, json_each('[1]')", ""),
+    ] {
+        // Not to understand it is just as well.
+        let splits = parsed(dialect, columns, tables, filters, "u.id").map(|p| p.facts(&catalogue()).splits);
+        assert!(splits.is_none_or(|splits| splits.is_err()), "{dialect:?}: {columns} | {tables} | {filters}");
+    }
+    for dialect in ALL {
+        for key in ["lower(name)", "id + 1", "-id", "1", "'x'", "CASE WHEN id > 1 THEN id END"] {
+            assert!(facts(dialect, "*", "u", "", key).splits.is_err(), "{dialect:?}: {key}");
+        }
+    }
+}
+
+#[test]
+fn text_that_is_more_or_less_than_its_part_is_not_understood() {
+    let deep = "id = 1 AND ".repeat(5_000) + "id = 1";
+    for (columns, tables, filters, keys) in [
+        ("id", "u WHERE id > 1", "", "id"),
+        ("id", "u WHERE id > 1", "id > 2", "id"),
+        ("id", "u", "id > 1) OR (id < 0", "id"),
+        ("id", "u", "id > 1 -- all", "id"),
+        ("id", "u", "", "id -- all"),
+        ("id", "u", "", "id LIMIT 3 --"),
+        ("id", "u", "", "id DESC"),
+        ("id", "u", "", "id, name"),
+        ("id", "u", "id = 1 ORDER BY name", "id"),
+        ("id", "u;", "", "id"),
+        ("id,", "u", "", "id"),
+        ("id FROM p UNION SELECT id", "u", "", "id"),
+        ("sel ect", "fr om", "wh ere", "or der"),
+        ("", "", "", ""),
+        ("id", "u", "'", "id"),
+        ("id", "u", &deep, "id"),
+    ] {
+        for dialect in ALL {
+            let split = parsed(dialect, columns, tables, filters, keys).map(|p| p.facts(&catalogue()).splits);
+            assert!(
+                split.is_none_or(|split| split.is_err()),
+                "{dialect:?}: {columns} | {tables} | {filters:.30} | {keys}"
+            );
+        }
+    }
+    // What binds less tightly than AND must not hide behind it.
+    for filters in
+        ["user_id = 1 AND slug = 'x' XOR id = 1", "id = 1 || id = 2 AND user_id = 1", "id = 1 /*! OR 1 */"]
+    {
+        assert!(parsed(MySql, "*", "posts", filters, "slug").is_none(), "{filters}");
+    }
+}
+
+#[test]
+fn the_longest_text_that_is_taken_apart_fits_a_threads_stack() {
+    let filters = "id".to_owned() + &"-1".repeat(960) + " = 1";
+    for dialect in ALL {
+        assert_eq!(facts(dialect, "*", "u", &filters, "id").unique, Some(true));
+    }
+}
+
+#[test]
+fn all_tables_are_mentioned_once() {
+    let parsed = parsed(
+        Postgres,
+        "u.*, (SELECT count(*) FROM Posts)",
+        "u JOIN app.\"U\" x ON x.id = u.id JOIN u again ON again.id = u.id",
+        "EXISTS (SELECT 1 FROM p)",
+        "u.id",
+    );
+    let tables: Vec<(Option<String>, String)> =
+        parsed.unwrap().tables().iter().map(|t| (t.schema.clone(), t.name.clone())).collect();
+    let mut names: Vec<_> = tables.iter().map(|(s, n)| (s.as_deref(), n.as_str())).collect();
+    names.sort_unstable();
+    assert_eq!(names, [(None, "p"), (None, "posts"), (None, "u"), (Some("app"), "U")]);
+}
+
+#[test]
+fn rows_come_promptly_when_nothing_is_filtered_or_multiplied() {
+    for (columns, tables, filters, key, expected) in [
+        ("*", "u", "", "id", true),
+        ("*", "u", "", "name", true),
+        ("*", "u", "id > 3", "id", false),
+        ("*", "u JOIN p ON p.user_id = u.id", "", "u.id", true),
+        ("*", "u LEFT JOIN p ON p.user_id = u.id", "", "u.id", true),
+        ("*", "u JOIN posts ON posts.user_id = u.id", "", "u.id", false),
+        ("*", "u JOIN posts ON posts.user_id = u.id", "", "posts.id", true),
+        ("*", "u, p", "", "u.id", false),
+        ("*", "view", "", "id", false),
+        ("*, lower(name)", "u", "", "id", true),
+        ("*, random()", "u", "", "id", false),
+        ("*, (SELECT count(*) FROM posts)", "u", "", "id", false),
+        ("*", "u", "", "lower(name)", false),
+    ] {
+        for dialect in ALL {
+            let facts = facts(dialect, columns, tables, filters, key);
+            assert_eq!(facts.prompt, expected, "{dialect:?}: {columns} | {tables} | {filters} | {key}");
+        }
+    }
+}

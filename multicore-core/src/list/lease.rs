@@ -1,0 +1,125 @@
+//! A connection of the application's pool on loan, with what is needed to give it back clean: a
+//! statement that may still run when the list ends early is cancelled first, and the connection waits
+//! for that before anyone else gets it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ListError;
+use crate::core::Core;
+use crate::db::{Guard, SqlDatabase};
+use crate::error::BoxError;
+
+/// How long making a connection clean may take; one that is not clean by then is closed.
+const CLEAN_WITHIN: Duration = Duration::from_secs(5);
+
+/// A connection on loan.
+pub(super) struct Lease<DB: SqlDatabase> {
+    core: Arc<Core<DB>>,
+    /// None once it was given back.
+    connection: Option<DB::Lease>,
+    guard: Guard,
+    /// Whether a statement may be under way.
+    busy: bool,
+    in_transaction: bool,
+}
+
+impl<DB: SqlDatabase> Lease<DB> {
+    /// Takes a connection out of the application's pool.
+    pub(super) async fn acquire(core: &Arc<Core<DB>>) -> Result<Self, ListError> {
+        let connection = DB::acquire(&core.source).await.map_err(no_connection)?;
+        Ok(Lease {
+            core: Arc::clone(core),
+            connection: Some(connection),
+            guard: Guard::None,
+            busy: false,
+            in_transaction: false,
+        })
+    }
+
+    /// The connection, for statements that end where they are begun and that nobody cancels.
+    pub(super) fn connection(&mut self) -> &mut <DB as sqlx::Database>::Connection {
+        self.connection.as_mut().expect("nobody asks for a connection that was given back")
+    }
+
+    /// The connection, for a statement that may be left under way. Say `ended` when it was not.
+    pub(super) fn begin(&mut self, guard: Guard) -> &mut <DB as sqlx::Database>::Connection {
+        self.guard = guard;
+        self.busy = true;
+        self.connection()
+    }
+
+    /// The statement has come to its end.
+    pub(super) fn ended(&mut self) {
+        self.busy = false;
+    }
+
+    /// Begins a transaction with `statement`.
+    pub(super) async fn begin_transaction(&mut self, statement: &str) -> Result<(), ListError> {
+        self.in_transaction = true;
+        DB::run(self.begin(Guard::None), statement.to_owned()).await?;
+        self.ended();
+        Ok(())
+    }
+
+    /// Begins a transaction that holds a snapshot, and gives what others join it by.
+    pub(super) async fn begin_snapshot(&mut self) -> Result<Option<String>, ListError> {
+        self.in_transaction = true;
+        let name = DB::export_snapshot(self.begin(Guard::None)).await?;
+        self.ended();
+        Ok(name)
+    }
+
+    /// Ends the transaction, if there is one.
+    pub(super) async fn end_transaction(&mut self) -> Result<(), ListError> {
+        if self.in_transaction {
+            DB::run(self.begin(Guard::None), "COMMIT".to_owned()).await?;
+            self.ended();
+            self.in_transaction = false;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection, which is of no use any more.
+    pub(super) fn lost(mut self) {
+        if let Some(connection) = self.connection.take() {
+            DB::discard(connection);
+        }
+    }
+}
+
+impl<DB: SqlDatabase> Drop for Lease<DB> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl<DB: SqlDatabase> Lease<DB> {
+    /// Gives the connection back, once it is clean. There is none from now on.
+    pub(super) fn release(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        if !self.busy && !self.in_transaction {
+            return;
+        }
+        let Some(home) = self.core.control.home() else { return DB::discard(connection) };
+        let (core, guard, in_transaction) = (Arc::clone(&self.core), self.guard.clone(), self.in_transaction);
+        home.spawn(async move {
+            let cleaning = core.control.clean(&mut connection, &guard, in_transaction);
+            let cleaned = tokio::time::timeout(CLEAN_WITHIN, cleaning).await;
+            let cleaned: Result<(), BoxError> =
+                cleaned.unwrap_or_else(|_| Err(format!("not clean after {CLEAN_WITHIN:?}").into()));
+            if let Err(error) = cleaned {
+                tracing::warn!(%error, "a connection whose list ended early is closed");
+                DB::discard(connection);
+            }
+        });
+    }
+}
+
+/// Why the pool gave no connection.
+fn no_connection(error: BoxError) -> ListError {
+    match error.downcast::<sqlx::Error>() {
+        Ok(error) => ListError::from(*error),
+        Err(error) => ListError::Database(error),
+    }
+}

@@ -1,0 +1,157 @@
+//! The statements as text, for each dialect; that they give the right rows is tested against the
+//! databases themselves.
+
+use super::*;
+
+fn key(sql: &str, descending: bool, nulls: Option<Nulls>) -> Key {
+    Key { sql: sql.to_owned(), descending, nulls, cast: None }
+}
+
+fn parts(dialect: Dialect, filters: Option<&str>, bound: usize, keys: Vec<Key>) -> Parts {
+    let filters = filters.map(str::to_owned);
+    Parts { dialect, columns: "a, b".into(), tables: "t".into(), filters, bound, keys }
+}
+
+fn page(limit: u64, offset: u64) -> Read {
+    Read { rows: Some(limit), skip: Some(offset), ..Read::default() }
+}
+
+#[test]
+fn a_plain_page_has_its_parts_in_order() {
+    let keys = vec![key("b", true, None), key("a", false, None)];
+    for (dialect, sql) in [
+        (Dialect::Sqlite, "SELECT a, b FROM t WHERE (x = ?1) ORDER BY b DESC, a ASC LIMIT ?2 OFFSET ?3"),
+        (Dialect::Postgres, "SELECT a, b FROM t WHERE (x = ?1) ORDER BY b DESC, a ASC LIMIT $2 OFFSET $3"),
+        (Dialect::MySql, "SELECT a, b FROM t WHERE (x = ?1) ORDER BY b DESC, a ASC LIMIT ? OFFSET ?"),
+    ] {
+        let planned = statement(&parts(dialect, Some("(x = ?1)"), 1, keys.clone()), &page(10, 20));
+        assert_eq!(planned.sql, sql);
+        assert_eq!(planned.params, [Param::Rows(10), Param::Skip(20)]);
+    }
+}
+
+#[test]
+fn a_located_page_repeats_the_filters_and_starts_at_the_row_it_found() {
+    let keys = vec![key("k", false, None), key("id", false, None)];
+    let read = Read { locate: true, ..page(10, 20) };
+    let planned = statement(&parts(Dialect::Postgres, Some("(x = $1)"), 1, keys), &read);
+    assert_eq!(
+        planned.sql,
+        "WITH multicore_start AS (SELECT k AS k0, id AS k1 FROM t WHERE (x = $1) ORDER BY k ASC, id ASC \
+         LIMIT 1 OFFSET $2) SELECT a, b FROM t WHERE (x = $1) AND (k, id) >= ((SELECT k0 FROM \
+         multicore_start), (SELECT k1 FROM multicore_start)) ORDER BY k ASC, id ASC LIMIT $3"
+    );
+    assert_eq!(planned.params, [Param::Skip(20), Param::Rows(10)]);
+}
+
+#[test]
+fn nothing_is_located_at_the_start_of_a_list() {
+    let read = Read { locate: true, ..page(10, 0) };
+    let planned = statement(&parts(Dialect::Sqlite, None, 0, vec![key("id", false, None)]), &read);
+    assert_eq!(planned.sql, "SELECT a, b FROM t ORDER BY id ASC LIMIT ?1 OFFSET ?2");
+}
+
+#[test]
+fn a_cursor_is_a_row_comparison_where_directions_agree_and_nothing_is_null() {
+    let after = Read { after: Some(vec![false, false]), rows: Some(10), ..Read::default() };
+    let keys = vec![key("k", true, None), key("id", true, None)];
+    for (dialect, condition) in [
+        (Dialect::Sqlite, "(k, id) < (?1, ?2)"),
+        (Dialect::Postgres, "(k, id) < ($1, $2)"),
+        (Dialect::MySql, "k <= ? AND (k < ? OR (k = ? AND (id < ?)))"),
+    ] {
+        let planned = statement(&parts(dialect, None, 0, keys.clone()), &after);
+        assert!(planned.sql.contains(&format!("WHERE {condition} ORDER BY")), "{}", planned.sql);
+    }
+    let backward = Read { backward: true, ..after };
+    let planned = statement(&parts(Dialect::Sqlite, None, 0, keys), &backward);
+    assert!(planned.sql.contains("(k, id) > (?1, ?2) ORDER BY k ASC, id ASC"), "{}", planned.sql);
+}
+
+#[test]
+fn mixed_directions_and_nulls_are_written_out() {
+    let mixed = vec![key("k", true, None), key("id", false, None)];
+    let after = Read { after: Some(vec![false, false]), rows: Some(10), ..Read::default() };
+    let planned = statement(&parts(Dialect::Postgres, None, 0, mixed), &after);
+    let condition = "k <= $1 AND (k < $2 OR (k = $3 AND (id > $4)))";
+    assert!(planned.sql.contains(condition), "{}", planned.sql);
+    assert_eq!(planned.params[..4], [Param::Key(0), Param::Key(0), Param::Key(0), Param::Key(1)]);
+
+    for (nulls, null, condition) in [
+        (Nulls::Last, false, "(k > ?1 OR k IS NULL) OR (k = ?2 AND (id > ?3))"),
+        (Nulls::First, false, "k > ?1 OR (k = ?2 AND (id > ?3))"),
+        (Nulls::Last, true, "1 = 0 OR (k IS NULL AND (id > ?1))"),
+        (Nulls::First, true, "k IS NOT NULL OR (k IS NULL AND (id > ?1))"),
+    ] {
+        let keys = vec![key("k", false, Some(nulls)), key("id", false, None)];
+        let after = Read { after: Some(vec![null, false]), rows: Some(10), ..Read::default() };
+        let planned = statement(&parts(Dialect::Sqlite, None, 0, keys), &after);
+        assert!(planned.sql.contains(&format!("WHERE ({condition})")), "{}", planned.sql);
+    }
+}
+
+#[test]
+fn a_located_null_is_not_taken_for_no_row() {
+    let keys = vec![key("k", false, Some(Nulls::First)), key("id", false, None)];
+    let read = Read { locate: true, ..page(10, 20) };
+    let planned = statement(&parts(Dialect::Sqlite, None, 0, keys), &read);
+    assert!(planned.sql.contains("WHERE EXISTS (SELECT 1 FROM multicore_start) AND ("), "{}", planned.sql);
+    assert!(planned.sql.contains("k IS (SELECT k0 FROM multicore_start)"), "{}", planned.sql);
+}
+
+#[test]
+fn nulls_are_ordered_as_declared_and_left_alone_where_that_is_the_databases_own_order() {
+    for (dialect, descending, nulls, order) in [
+        (Dialect::Postgres, false, Nulls::Last, "k ASC"),
+        (Dialect::Postgres, false, Nulls::First, "k ASC NULLS FIRST"),
+        (Dialect::Postgres, true, Nulls::First, "k DESC"),
+        (Dialect::Sqlite, false, Nulls::First, "k ASC"),
+        (Dialect::Sqlite, true, Nulls::First, "k DESC NULLS FIRST"),
+        (Dialect::MySql, false, Nulls::First, "k ASC"),
+        (Dialect::MySql, false, Nulls::Last, "k IS NULL ASC, k ASC"),
+        (Dialect::MySql, true, Nulls::First, "k IS NULL DESC, k DESC"),
+    ] {
+        let keys = vec![key("k", descending, Some(nulls))];
+        let planned = statement(&parts(dialect, None, 0, keys), &page(1, 0));
+        assert!(planned.sql.contains(&format!("ORDER BY {order} LIMIT")), "{}", planned.sql);
+    }
+}
+
+#[test]
+fn keys_snapshot_and_tag_are_added_behind_what_the_query_has() {
+    let mut cast = key("k", false, None);
+    cast.cast = Some("integer".into());
+    let read = Read {
+        after: Some(vec![false]),
+        rows: Some(10),
+        keys: true,
+        snapshot: true,
+        tag: true,
+        ..Read::default()
+    };
+    let planned = statement(&parts(Dialect::Postgres, Some("(x = $1)"), 1, vec![cast]), &read);
+    assert!(
+        planned.sql.starts_with("SELECT a, b, (k)::text AS multicore_key_0, (SELECT CASE"),
+        "{}",
+        planned.sql
+    );
+    assert!(
+        planned.sql.ends_with(
+            "FROM t WHERE (x = $1) AND (SELECT pg_try_advisory_xact_lock_shared($2)) AND \
+             k > CAST($3 AS integer) ORDER BY k ASC LIMIT $4"
+        ),
+        "{}",
+        planned.sql
+    );
+    assert_eq!(planned.params, [Param::Tag, Param::Key(0), Param::Rows(10)]);
+}
+
+#[test]
+fn counting_leaves_out_order_and_limit() {
+    let parts = parts(Dialect::MySql, Some("(x = ?)"), 1, vec![key("id", false, None)]);
+    assert_eq!(count(&parts, true).sql, "SELECT COUNT(*) FROM t WHERE (x = ?)");
+    assert_eq!(
+        count(&parts, false).sql,
+        "SELECT COUNT(*) FROM (SELECT a, b FROM t WHERE (x = ?)) AS multicore_counted"
+    );
+}

@@ -1,0 +1,438 @@
+//! A page read in ranges: owner and workers each take ranges and read them over their own connections,
+//! on one snapshot. Ranges only ever answer a page that came out right; whatever else happens, the page is
+//! read again by one statement, whose answer counts.
+//!
+//! How the readers come to one snapshot:
+//!
+//! - **PostgreSQL, first**: every range's statement also selects what identifies the snapshot it saw. Equal
+//!   everywhere, they saw the same rows; that costs a microsecond or three.
+//! - **PostgreSQL, if that had moved, and on a standby**, where equal snapshots do not mean equal rows: the
+//!   owner exports its transaction's snapshot and the workers join it.
+//! - **SQLite**: the owner notes the control connection's `data_version` and opens its read transaction. A
+//!   worker opens one and looks again: the same number means that nobody wrote between the two, so both
+//!   see the same. A worker that finds another number stays out; nobody waits for it.
+
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_core::Stream;
+use tokio_util::sync::CancellationToken;
+
+use super::ListError;
+use super::cursor::KeyValue;
+use super::lease::Lease;
+use super::plan::{self, Parts, Read};
+use super::query::{Consistency, Request, Statement};
+use super::read::Got;
+use super::render::Elements;
+use super::rows::{Look, Rows, Seen};
+use super::shape::Shape;
+use super::strategy::RANGE_ROWS;
+use crate::admission::cost::CostModel;
+use crate::core::Core;
+use crate::db::{Ask, Dialect, Guard, SqlDatabase};
+use crate::job::chunks::Chunks;
+use crate::job::owner::{Owner, Wish};
+use crate::job::{Failure, Work, guarded};
+use crate::mode::{Execution, Mode, Reason};
+use crate::ranges::ranges;
+use crate::worker::{Condition, Run, Worker};
+
+/// A page to be read in ranges.
+pub(super) struct Ranged<'a, DB: SqlDatabase, W> {
+    pub(super) core: &'a Arc<Core<DB>>,
+    pub(super) request: &'a Request<DB>,
+    pub(super) cursor: &'a [KeyValue],
+    pub(super) read: &'a Read,
+    /// Rows of the page, without the one behind it.
+    pub(super) length: u64,
+    pub(super) work: &'a Arc<W>,
+    pub(super) model: &'a Arc<CostModel>,
+    pub(super) guard: &'a Guard,
+    pub(super) shape: &'a Shape,
+}
+
+/// How readers come to the same snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Snapshot {
+    /// They need not.
+    PerRange,
+    /// Each range says which one it saw.
+    Column,
+    /// They join this one (PostgreSQL).
+    Exported(String),
+    /// They open one while the database has this version (SQLite).
+    Version(i64),
+}
+
+/// Why ranges gave no page.
+enum Trouble {
+    /// Somebody wrote in between.
+    Moved,
+    /// Anything else; one statement will say what.
+    Failed,
+}
+
+/// Reads the page in as many ranges as `hands`; none if it cannot be done right this way.
+///
+/// # Errors
+/// When the owner's own connection is lost.
+pub(super) async fn read<DB, W>(
+    ranged: Ranged<'_, DB, W>,
+    lease: &mut Lease<DB>,
+    hands: usize,
+) -> Result<Option<Got>, ListError>
+where
+    DB: SqlDatabase,
+    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+{
+    let pays = &ranged.shape.pays;
+    if ranged.request.consistency == Consistency::PerRange {
+        return Ok(ranged.once(lease, hands, Snapshot::PerRange).await?.ok());
+    }
+    match DB::DIALECT {
+        Dialect::Postgres => {
+            if !pays.exports() {
+                match ranged.once(lease, hands, Snapshot::Column).await? {
+                    Ok(got) => return Ok(Some(got)),
+                    Err(Trouble::Failed) => return Ok(None),
+                    Err(Trouble::Moved) => pays.moved(),
+                }
+            }
+            let Some(name) = lease.begin_snapshot().await? else { return Ok(None) };
+            let got = ranged.once(lease, hands, Snapshot::Exported(name)).await?.ok();
+            lease.end_transaction().await?;
+            Ok(got)
+        }
+        Dialect::Sqlite => {
+            let version = match ranged.core.control.ask(Ask::DataVersion).await {
+                Ok(version) => version,
+                Err(error) => {
+                    tracing::warn!(%error, "the control connection failed; the page is one statement");
+                    return Ok(None);
+                }
+            };
+            lease.begin_snapshot().await?;
+            let got = ranged.once(lease, hands, Snapshot::Version(version)).await?.ok();
+            lease.end_transaction().await?;
+            Ok(got)
+        }
+        // Connections cannot share a snapshot.
+        Dialect::MySql => Ok(None),
+    }
+}
+
+impl<DB, W> Ranged<'_, DB, W>
+where
+    DB: SqlDatabase,
+    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+{
+    /// Reads the page once, the readers coming to one snapshot this way.
+    async fn once(
+        &self,
+        lease: &mut Lease<DB>,
+        hands: usize,
+        snapshot: Snapshot,
+    ) -> Result<Result<Got, Trouble>, ListError> {
+        let least = if hands as u64 * RANGE_ROWS <= self.length { RANGE_ROWS } else { 1 };
+        let parts = ranges(self.length, hands, least);
+        let count = parts.len();
+        let ahead = self.read.rows.unwrap_or(self.length) - self.length;
+        let from = self.read.skip.unwrap_or(0);
+        let mut waiting = parts
+            .into_iter()
+            .enumerate()
+            .map(|(index, part)| Part {
+                skip: from + part.start,
+                rows: part.end - part.start,
+                ahead: if index + 1 == count { ahead } else { 0 },
+            })
+            .collect();
+        let job = Arc::new(Ranges {
+            chunks: Chunks::new(),
+            core: Arc::clone(self.core),
+            parts: self.request.parts.clone(),
+            arguments: self.request.arguments.clone(),
+            cursor: self.cursor.to_vec(),
+            read: Read { snapshot: snapshot == Snapshot::Column, ..self.read.clone() },
+            work: Arc::clone(self.work),
+            snapshot,
+            cancel: CancellationToken::new(),
+            helpers: AtomicUsize::new(0),
+        });
+        job.chunks.push(&mut waiting);
+        let _published = Published(&*job);
+        for _ in 1..count {
+            if self.core.registry.submit(Arc::clone(&job) as Arc<dyn Run<DB>>).is_err() {
+                break;
+            }
+        }
+        while let Some(mut claim) = job.chunks.claim(1) {
+            let Some(part) = claim.take().pop() else { break };
+            match self.own_part(&job, lease, part).await {
+                Ok(piece) => claim.finish(Ok(piece)),
+                Err(failure) => {
+                    let lost = matches!(&failure, Failure::Error(error) if error.is_lost::<DB>());
+                    claim.finish(Err(Failure::Error(())));
+                    if let (true, Failure::Error(error)) = (lost, failure) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        let pieces = poll_fn(|context| job.chunks.poll_results(context)).await;
+        let pieces: Option<Vec<Piece>> = pieces.into_iter().map(Result::ok).collect();
+        let helpers = job.helpers.load(Ordering::Relaxed);
+        Ok(match pieces {
+            Some(pieces) if pieces.len() == count => put_together(pieces, &job, helpers, self.core),
+            _ => Err(Trouble::Failed),
+        })
+    }
+
+    /// Reads a range as the owner, giving the async thread to others in between.
+    async fn own_part<'j>(
+        &self,
+        job: &'j Ranges<DB, W>,
+        lease: &mut Lease<DB>,
+        part: Part,
+    ) -> Result<Piece, Failure<ListError>> {
+        let tag = if let Guard::Lock(number) = self.guard { *number } else { 0 };
+        let Statement { sql, arguments } = job.statement(part, self.read.tag, tag)?;
+        let wish = Wish { execution: Execution::Sequential, quiet: true, ..Wish::default() };
+        let expected = usize::try_from(part.rows).unwrap_or(usize::MAX);
+        let mut owner = Owner::new(self.core, Arc::clone(self.work), Arc::clone(self.model), wish, expected);
+        let stream = DB::rows(lease.begin(self.guard.clone()), sql, arguments, true);
+        let mut rows = Rows::<DB>::new(stream, job.look(part));
+        let fed = owner.feed(Pin::new(&mut rows)).await;
+        let seen = mem::take(&mut rows.seen);
+        drop(rows);
+        if seen.ended {
+            lease.ended();
+        }
+        let finished = owner.finish().await?;
+        fed.map_err(Failure::Error)?;
+        Ok(Piece { outs: finished.outs, seen })
+    }
+}
+
+/// The ranges' pieces as a page, if they saw the same snapshot.
+fn put_together<DB: SqlDatabase, W: Work>(
+    pieces: Vec<Piece>,
+    job: &Ranges<DB, W>,
+    helpers: usize,
+    core: &Core<DB>,
+) -> Result<Got, Trouble> {
+    if job.snapshot == Snapshot::Column {
+        let first = pieces[0].seen.snapshot;
+        // A range without rows does not say what it saw.
+        if first.is_none() || pieces.iter().any(|piece| piece.seen.snapshot != first) {
+            return Err(Trouble::Moved);
+        }
+    }
+    let mode = if helpers > 0 {
+        Mode::Parallel { participants: 1 + helpers, chunks: pieces.len() }
+    } else {
+        Mode::Sequential(Reason::Unclaimed)
+    };
+    core.decisions.count(mode);
+    let mut page = Got { outs: Vec::new(), seen: Seen::default(), mode, count: None };
+    for piece in pieces {
+        page.outs.extend(piece.outs);
+        page.seen.rows += piece.seen.rows;
+        page.seen.more = piece.seen.more;
+        if page.seen.first.is_none() {
+            page.seen.first = piece.seen.first;
+        }
+        page.seen.last = piece.seen.last;
+    }
+    Ok(page)
+}
+
+/// A range of the page.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// Rows before it, from where the page's own start counts.
+    skip: u64,
+    rows: u64,
+    /// One more to look at behind the page.
+    ahead: u64,
+}
+
+/// What reading a range gave.
+struct Piece {
+    outs: Vec<Elements>,
+    seen: Seen,
+}
+
+/// What owner and workers share.
+struct Ranges<DB: SqlDatabase, W: Work> {
+    chunks: Chunks<Part, Piece, Failure<()>>,
+    core: Arc<Core<DB>>,
+    parts: Parts,
+    arguments: <DB as sqlx::Database>::Arguments,
+    cursor: Vec<KeyValue>,
+    read: Read,
+    work: Arc<W>,
+    snapshot: Snapshot,
+    cancel: CancellationToken,
+    /// Workers that took a range.
+    helpers: AtomicUsize,
+}
+
+/// Stops the readers when the owner goes, however it goes.
+struct Published<'j, DB: SqlDatabase, W: Work>(&'j Ranges<DB, W>);
+
+impl<DB: SqlDatabase, W: Work> Drop for Published<'_, DB, W> {
+    fn drop(&mut self) {
+        self.0.chunks.close();
+        self.0.cancel.cancel();
+    }
+}
+
+/// What a worker's connection is in the middle of.
+#[derive(Default)]
+struct Progress {
+    busy: bool,
+    in_transaction: bool,
+    lost: bool,
+}
+
+impl<DB, W> Ranges<DB, W>
+where
+    DB: SqlDatabase,
+    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+{
+    fn statement(&self, part: Part, tagged: bool, tag: i64) -> Result<Statement<DB>, Failure<ListError>> {
+        let read = Read {
+            skip: Some(part.skip),
+            rows: Some(part.rows + part.ahead),
+            locate: true,
+            tag: tagged,
+            ..self.read.clone()
+        };
+        let planned = plan::statement(&self.parts, &read);
+        super::query::bind::<DB>(&self.arguments, planned, &self.cursor, tag).map_err(Failure::Error)
+    }
+
+    fn look(&self, part: Part) -> Look {
+        Look {
+            rows: part.rows,
+            keys: if self.read.keys { self.parts.keys.len() } else { 0 },
+            snapshot: self.read.snapshot,
+            filtered: self.parts.bound > 0,
+        }
+    }
+
+    /// Takes ranges as a worker until none waits.
+    async fn help(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) {
+        if !self.join(connection, at).await {
+            return;
+        }
+        let mut counted = false;
+        while let Some(mut claim) = self.chunks.claim(1) {
+            let Some(part) = claim.take().pop() else { return };
+            if !mem::replace(&mut counted, true) {
+                self.helpers.fetch_add(1, Ordering::Relaxed);
+            }
+            match self.read_part(connection, at, part).await {
+                Ok(piece) => claim.finish(Ok(piece)),
+                Err(failure) => {
+                    at.lost = matches!(&failure, Failure::Error(error) if error.is_lost::<DB>());
+                    claim.finish(Err(Failure::Error(())));
+                    return;
+                }
+            }
+        }
+        if at.in_transaction && DB::run(connection, "COMMIT".to_owned()).await.is_ok() {
+            at.in_transaction = false;
+        }
+    }
+
+    /// Comes to the page's snapshot; false if that cannot be.
+    async fn join(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) -> bool {
+        match &self.snapshot {
+            Snapshot::PerRange | Snapshot::Column => true,
+            Snapshot::Exported(name) => {
+                at.in_transaction = true;
+                // The name is the server's own, of digits and dashes.
+                let sql = format!(
+                    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'"
+                );
+                match DB::run(connection, sql).await {
+                    Ok(()) => true,
+                    // Another server, or the exporter is gone.
+                    Err(error) => {
+                        tracing::debug!(%error, "a worker could not join a snapshot");
+                        false
+                    }
+                }
+            }
+            Snapshot::Version(version) => {
+                at.in_transaction = true;
+                DB::export_snapshot(connection).await.is_ok()
+                    && self.core.control.ask(Ask::DataVersion).await.is_ok_and(|now| now == *version)
+            }
+        }
+    }
+
+    async fn read_part(
+        &self,
+        connection: &mut <DB as sqlx::Database>::Connection,
+        at: &mut Progress,
+        part: Part,
+    ) -> Result<Piece, Failure<ListError>> {
+        let Statement { sql, arguments } = self.statement(part, false, 0)?;
+        at.busy = true;
+        let mut rows = Rows::<DB>::new(DB::rows(connection, sql, arguments, true), self.look(part));
+        let mut outs = Vec::new();
+        let expected = usize::try_from(part.rows).unwrap_or(usize::MAX);
+        let mut out = guarded(|| Ok(self.work.begin(expected)))?;
+        let mut done = 0;
+        while let Some(row) = poll_fn(|context| Pin::new(&mut rows).poll_next(context)).await {
+            let row = row.map_err(|error| {
+                at.busy = !rows.seen.ended;
+                Failure::Error(error)
+            })?;
+            guarded(|| self.work.add(row, &mut out))?;
+            done += 1;
+            if self.work.is_full(&out) {
+                outs.push(mem::replace(&mut out, guarded(|| Ok(self.work.begin(expected - done)))?));
+            }
+        }
+        outs.push(out);
+        let seen = mem::take(&mut rows.seen);
+        at.busy = !seen.ended;
+        Ok(Piece { outs, seen })
+    }
+}
+
+impl<DB, W> Run<DB> for Ranges<DB, W>
+where
+    DB: SqlDatabase,
+    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+{
+    fn run(&self, worker: &mut Worker<DB>) {
+        if self.cancel.is_cancelled() || self.chunks.waiting() == 0 {
+            return;
+        }
+        let used = worker.with_connection(|runtime, connection| {
+            let mut at = Progress::default();
+            let helping = self.cancel.run_until_cancelled(self.help(connection, &mut at));
+            let _cancelled = runtime.block_on(helping);
+            let condition = match at {
+                Progress { lost: true, .. } => Condition::Dirty,
+                Progress { busy: false, in_transaction: false, .. } => Condition::Clean,
+                Progress { in_transaction, .. } => Condition::Interrupted { in_transaction },
+            };
+            ((), condition)
+        });
+        if let Err(error) = used {
+            tracing::debug!(%error, "a worker has no connection; the page goes on without it");
+        }
+    }
+
+    fn refuse(&self) {}
+}

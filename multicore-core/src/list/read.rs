@@ -1,0 +1,387 @@
+//! Reading one page: which way, with what statement, on which connection. The decisions are pure and
+//! stand in `strategy` and `plan`; this file gathers what goes in and carries out what comes out.
+
+use std::mem;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_core::Stream;
+
+use super::ListError;
+use super::cursor::{self, KeyValue};
+use super::error::statement_error;
+use super::lease::Lease;
+use super::paging::{Around, Paging, Start};
+use super::plan::{self, Read};
+use super::query::{Consistency, Request, Statement, Strategy};
+use super::ranges::{self, Ranged};
+use super::render::{Elements, array};
+use super::rows::{Look, Rows, Seen};
+use super::run::List;
+use super::shape::Shape;
+use super::strategy::{self, Case};
+use super::survey;
+use crate::admission::cost::CostModel;
+use crate::core::Core;
+use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
+use crate::job::owner::Owner;
+use crate::job::{Failure, Work};
+use crate::map::Ready;
+use crate::mode::{Execution, Mode};
+
+/// Up to this depth a statement that takes its rows off an index soon ends by itself.
+const SHALLOW: u64 = 1_000;
+
+/// One page being read.
+pub(super) struct PageRead<'a, DB: SqlDatabase, W> {
+    core: &'a Arc<Core<DB>>,
+    request: Request<DB>,
+    paging: &'a Paging,
+    work: &'a Arc<W>,
+    model: &'a Arc<CostModel>,
+    /// The keys' values where the page starts, if it starts at a cursor.
+    cursor: Vec<KeyValue>,
+}
+
+/// What a way of reading gave.
+pub(super) struct Got {
+    pub(super) outs: Vec<Elements>,
+    pub(super) seen: Seen,
+    pub(super) mode: Mode,
+    /// Rows of the whole list, where that was asked for.
+    pub(super) count: Option<u64>,
+}
+
+impl<'a, DB, W> PageRead<'a, DB, W>
+where
+    DB: SqlDatabase,
+    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+{
+    pub(super) fn new(
+        core: &'a Arc<Core<DB>>,
+        request: Request<DB>,
+        paging: &'a Paging,
+        work: &'a Arc<W>,
+        model: &'a Arc<CostModel>,
+    ) -> Self {
+        PageRead { core, request, paging, work, model, cursor: Vec::new() }
+    }
+
+    /// Reads the page once, on a connection of the application's pool.
+    pub(super) async fn attempt(&mut self) -> Result<List, ListError> {
+        let mut lease = Lease::acquire(self.core).await?;
+        let result = self.read_on(&mut lease).await;
+        if let Err(error) = &result
+            && error.is_lost::<DB>()
+        {
+            // The workers' may have been lost with it.
+            self.core.suspect();
+            lease.lost();
+        }
+        result
+    }
+
+    async fn read_on(&mut self, lease: &mut Lease<DB>) -> Result<List, ListError> {
+        if self.core.transaction_pooling {
+            // What a pooler in transaction mode gives to one client from the first statement to the last.
+            lease.begin_transaction("BEGIN").await?;
+        }
+        let shape = survey::shape(&self.core.shapes, lease.connection(), &self.request).await?;
+        let read = self.resolve(lease, &shape).await?;
+        let plan = survey::plan(&shape, lease.connection(), &self.request, &read).await?;
+        let guard = self.guard(lease, &shape, plan, &read).await?;
+        let read = Read { tag: matches!(guard, Guard::Lock(_)), ..read };
+
+        let case = self.case(&shape);
+        let may_split = self.may_split(&shape, &read);
+        let compared = may_split && plan == PlanKind::Ordered && strategy::is_eligible(case);
+        let ranged = may_split
+            && match self.request.strategy {
+                Strategy::Single => false,
+                Strategy::Ranges => true,
+                Strategy::Auto => compared && strategy::choose_ranges(case),
+            };
+        let started = Instant::now();
+        let mut got = None;
+        if ranged {
+            let hands = match self.request.strategy {
+                Strategy::Ranges => self.core.registry.workers() + 1,
+                Strategy::Auto | Strategy::Single => {
+                    strategy::hands(case.machine, case.parked, self.paging.limit)
+                }
+            };
+            got = self.ranges(lease, &shape, &read, &guard, hands).await?;
+            if got.is_none() {
+                shape.pays.failed();
+            }
+        }
+        let (got, by) = match got {
+            Some(got) => (got, Strategy::Ranges),
+            None => {
+                let locate = plan == PlanKind::Ordered && self.may_locate(&shape, &read);
+                let read = Read { locate, ..read };
+                (self.single(lease, &shape, read, guard).await?, Strategy::Single)
+            }
+        };
+        if compared && got.seen.rows > 0 {
+            let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            shape.pays.count();
+            shape.pays.learn(by == Strategy::Ranges, nanos / got.seen.rows);
+        }
+        self.list(&shape, got, by)
+    }
+
+    /// What part of the query the page is, the cursor's values and the keys' types found out.
+    async fn resolve(&mut self, lease: &mut Lease<DB>, shape: &Shape) -> Result<Read, ListError> {
+        let ahead = u64::from(self.looks_ahead());
+        let rows = Some(self.paging.limit.saturating_add(ahead).min(i64::MAX.unsigned_abs()));
+        let token = match &self.paging.start {
+            Start::Offset(offset) => {
+                super::query::number("offset", *offset)?;
+                return Ok(Read { rows, skip: Some(*offset), ..Read::default() });
+            }
+            Start::First => None,
+            Start::After(token) | Start::Before(token) => Some(token),
+        };
+        let casts = survey::casts(shape, lease.connection(), &self.request).await?;
+        for (key, cast) in self.request.parts.keys.iter_mut().zip(casts) {
+            key.cast = cast;
+        }
+        let backward = matches!(self.paging.start, Start::Before(_));
+        let mut after = None;
+        if let Some(token) = token {
+            self.cursor = cursor::decode(&self.core.cursors, shape.id, token).map_err(ListError::Cursor)?;
+            after = Some(self.cursor.iter().map(|value| *value == KeyValue::Null).collect());
+        }
+        Ok(Read { rows, after, backward, keys: true, ..Read::default() })
+    }
+
+    fn looks_ahead(&self) -> bool {
+        self.paging.look_ahead || !matches!(self.paging.start, Start::Offset(_))
+    }
+
+    /// How the page's statement can be stopped. Only one that ends soon by itself needs nothing.
+    async fn guard(
+        &self,
+        lease: &mut Lease<DB>,
+        shape: &Shape,
+        plan: PlanKind,
+        read: &Read,
+    ) -> Result<Guard, ListError> {
+        let ordered = plan == PlanKind::Ordered;
+        if DB::DIALECT == Dialect::Postgres && plan != PlanKind::Parallel && shape.facts.splits.is_ok() {
+            // For a parallel plan the lock would stand in the way; and it asks for a `WHERE` of its own.
+            return Ok(Guard::lock());
+        }
+        let soon = ordered && shape.facts.prompt && read.skip.unwrap_or(0) < SHALLOW;
+        if DB::DIALECT != Dialect::Postgres && soon {
+            return Ok(Guard::None);
+        }
+        DB::guard(lease.connection()).await.map_err(ListError::Database)
+    }
+
+    fn case(&self, shape: &Shape) -> Case {
+        Case {
+            machine: self.core.machine(),
+            parked: self.core.registry.parked(),
+            rows: self.paging.limit,
+            render: self.model.estimate().map(|cost| cost.per_item),
+            single: shape.pays.single(),
+            ranges: shape.pays.ranges(),
+            pages: shape.pays.pages(),
+        }
+    }
+
+    /// Whether reading the page in ranges gives the same rows as one statement.
+    fn may_split(&self, shape: &Shape, read: &Read) -> bool {
+        let on_one_snapshot = match self.request.consistency {
+            Consistency::Snapshot => shape.snapshots,
+            Consistency::PerRange => true,
+        };
+        shape.splits()
+            && on_one_snapshot
+            && !read.backward
+            && self.paging.limit > 1
+            && self.request.wish.execution != Execution::Sequential
+            && !self.core.transaction_pooling
+            && self.core.registry.is_open()
+            && self.repeats_filters()
+    }
+
+    /// Whether the page may start at a row found by its keys.
+    fn may_locate(&self, shape: &Shape, read: &Read) -> bool {
+        shape.splits()
+            && read.skip.is_some_and(|skip| skip >= strategy::LOCATE_FROM)
+            && self.request.wish.execution != Execution::Sequential
+            && self.repeats_filters()
+    }
+
+    /// Whether the filters can stand twice in a statement, which values bound by position cannot.
+    fn repeats_filters(&self) -> bool {
+        DB::DIALECT != Dialect::MySql || self.request.parts.bound == 0
+    }
+
+    async fn ranges(
+        &self,
+        lease: &mut Lease<DB>,
+        shape: &Shape,
+        read: &Read,
+        guard: &Guard,
+        hands: usize,
+    ) -> Result<Option<Got>, ListError> {
+        let ranged = Ranged {
+            core: self.core,
+            request: &self.request,
+            cursor: &self.cursor,
+            read,
+            length: self.paging.limit,
+            work: self.work,
+            model: self.model,
+            guard,
+            shape,
+        };
+        let Some(mut got) = ranges::read(ranged, lease, hands).await? else { return Ok(None) };
+        got.count = self.let_go(lease, shape).await?;
+        Ok(Some(got))
+    }
+
+    /// One statement's rows, rendered by this task and whoever helps.
+    async fn single(
+        &self,
+        lease: &mut Lease<DB>,
+        shape: &Shape,
+        read: Read,
+        guard: Guard,
+    ) -> Result<Got, ListError> {
+        let tag = if let Guard::Lock(number) = guard { number } else { 0 };
+        let planned = plan::statement(&self.request.parts, &read);
+        let Statement { sql, arguments } = self.request.bind(planned, &self.cursor, tag)?;
+        let look = Look {
+            rows: self.paging.limit,
+            keys: if read.keys { self.request.parts.keys.len() } else { 0 },
+            snapshot: false,
+            filtered: self.request.parts.bound > 0,
+        };
+        let expected = usize::try_from(self.paging.limit).unwrap_or(usize::MAX);
+        let model = Arc::clone(self.model);
+        let mut owner = Owner::new(self.core, Arc::clone(self.work), model, self.request.wish, expected);
+        let kept = !self.core.transaction_pooling;
+        let mut rows = Rows::<DB>::new(DB::rows(lease.begin(guard), sql, arguments, kept), look);
+        let fed = if read.backward {
+            // Read from the end, and turned around before anyone sees them.
+            match collect(&mut rows).await {
+                Ok(mut all) => {
+                    all.reverse();
+                    let Ok(()) = owner.feed(pin!(Ready::new(all))).await;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        } else {
+            owner.feed(Pin::new(&mut rows)).await
+        };
+        let seen = mem::take(&mut rows.seen);
+        drop(rows);
+        let mut count = Ok(None);
+        if seen.ended {
+            lease.ended();
+            if fed.is_ok() {
+                // Others may use the connection while the rest is rendered.
+                count = self.let_go(lease, shape).await;
+            }
+        }
+        let finished = owner.finish().await.map_err(unwrap_failure)?;
+        // A row that failed comes before the end of the rows, so it was reported first.
+        fed?;
+        Ok(Got { outs: finished.outs, seen, mode: finished.mode, count: count? })
+    }
+
+    /// Gives the connection back, after counting where that was asked for.
+    async fn let_go(&self, lease: &mut Lease<DB>, shape: &Shape) -> Result<Option<u64>, ListError> {
+        let count = self.count(lease, shape).await?;
+        lease.end_transaction().await?;
+        lease.release();
+        Ok(count)
+    }
+
+    async fn count(&self, lease: &mut Lease<DB>, shape: &Shape) -> Result<Option<u64>, ListError> {
+        if !self.request.counted {
+            return Ok(None);
+        }
+        let guard = DB::guard(lease.connection()).await.map_err(ListError::Database)?;
+        let planned = plan::count(&self.request.parts, shape.facts.splits.is_ok());
+        let Statement { sql, arguments } = self.request.bind(planned, &[], 0)?;
+        let counted = DB::number(lease.begin(guard), sql.as_str().to_owned(), arguments).await;
+        lease.ended();
+        let filtered = self.request.parts.bound > 0;
+        let counted = counted.map_err(|error| statement_error::<DB>(error, filtered))?;
+        Ok(Some(counted.unsigned_abs()))
+    }
+
+    fn list(&self, shape: &Shape, got: Got, strategy: Strategy) -> Result<List, ListError> {
+        let Got { outs, seen, mode, count } = got;
+        let around = Around { count, ..self.around(shape, seen)? };
+        let rows = outs.iter().map(|chunk| chunk.rows).sum();
+        let chunks = array(outs.into_iter().map(Elements::into_bytes));
+        Ok(List { chunks, rows, mode, strategy, around })
+    }
+
+    fn around(&self, shape: &Shape, seen: Seen) -> Result<Around, ListError> {
+        let cursor = |values: Option<&Vec<KeyValue>>| -> Result<Option<String>, ListError> {
+            let Some(values) = values else { return Ok(None) };
+            for (key, value) in self.request.parts.keys.iter().zip(values) {
+                if *value == KeyValue::Null && key.nulls.is_none() {
+                    let why = "it is NULL in a row: add `.nulls_first()` or `.nulls_last()`";
+                    return Err(ListError::Order { key: key.sql.clone(), why });
+                }
+            }
+            Ok(Some(cursor::encode(&self.core.cursors, shape.id, values)))
+        };
+        let any = seen.rows > 0;
+        let mut around = Around::default();
+        match &self.paging.start {
+            Start::Offset(offset) if self.paging.look_ahead => {
+                around.has_next = Some(seen.more);
+                around.has_previous = Some(*offset > 0);
+            }
+            Start::Offset(_) => {}
+            Start::First | Start::After(_) => {
+                around.has_next = Some(seen.more);
+                around.has_previous = Some(matches!(self.paging.start, Start::After(_)) && any);
+                if seen.more {
+                    around.next_cursor = cursor(seen.last.as_ref())?;
+                }
+                if around.has_previous == Some(true) {
+                    around.previous_cursor = cursor(seen.first.as_ref())?;
+                }
+            }
+            // Read from the end: what was seen first is the page's last row.
+            Start::Before(_) => {
+                around.has_next = Some(any);
+                around.has_previous = Some(seen.more);
+                around.next_cursor = cursor(seen.first.as_ref())?;
+                if seen.more {
+                    around.previous_cursor = cursor(seen.last.as_ref())?;
+                }
+            }
+        }
+        Ok(around)
+    }
+}
+
+/// The failure of a chunk as a list's error.
+pub(super) fn unwrap_failure(failure: Failure<ListError>) -> ListError {
+    match failure {
+        Failure::Error(error) => error,
+        Failure::Panicked(message) => ListError::Panicked { message },
+    }
+}
+
+async fn collect<DB: SqlDatabase>(rows: &mut Rows<'_, DB>) -> Result<Vec<DB::Row>, ListError> {
+    let mut all = Vec::new();
+    while let Some(row) = std::future::poll_fn(|context| Pin::new(&mut *rows).poll_next(context)).await {
+        all.push(row?);
+    }
+    Ok(all)
+}

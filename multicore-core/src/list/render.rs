@@ -1,0 +1,156 @@
+//! What is done with a list's rows: decoded, rendered and encoded, in chunks of bytes that follow each
+//! other.
+
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use serde::Serialize;
+use sqlx::FromRow;
+
+use super::ListError;
+use super::format::{CsvRows, Format, csv_header, csv_rows, encode_error};
+use super::stream::Rendering;
+use crate::db::SqlDatabase;
+use crate::job::Work;
+
+/// A chunk that the owner adds to is closed beyond this size: a few socket writes' worth, and small
+/// enough that growing it copies little.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+/// What a rendered row is taken to need before the first was seen.
+const ROW_BYTES: usize = 256;
+
+/// Decodes, renders and encodes rows.
+pub(super) struct Render<DB, R, V, F> {
+    render: F,
+    format: Format,
+    /// The line with the names of the fields, in a format that has one.
+    header: OnceLock<Vec<u8>>,
+    /// What a rendered row needed last, for the size of the next chunk.
+    row_bytes: AtomicUsize,
+    types: PhantomData<fn(DB, R) -> V>,
+}
+
+impl<DB, R, V, F> Render<DB, R, V, F> {
+    pub(super) fn new(render: F, format: Format) -> Self {
+        let row_bytes = AtomicUsize::new(ROW_BYTES);
+        Render { render, format, header: OnceLock::new(), row_bytes, types: PhantomData }
+    }
+}
+
+/// Encoded rows. Those of a JSON array each have a comma before them.
+pub(super) struct Elements {
+    bytes: Vec<u8>,
+    /// In place of `bytes` for comma-separated values.
+    csv: Option<CsvRows>,
+    pub(super) rows: usize,
+}
+
+impl Elements {
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        match self.csv {
+            None => self.bytes,
+            // Writing to memory does not fail.
+            Some(csv) => csv.into_inner().unwrap_or_default(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.csv.as_ref().map_or(self.bytes.len(), |csv| csv.get_ref().len())
+    }
+}
+
+impl<DB, R, V, F> Work for Render<DB, R, V, F>
+where
+    DB: SqlDatabase,
+    R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row> + 'static,
+    V: Serialize + 'static,
+    F: Fn(R) -> V + Send + Sync + 'static,
+{
+    type Item = <DB as sqlx::Database>::Row;
+    type Out = Elements;
+    type Error = ListError;
+
+    fn begin(&self, items: usize) -> Elements {
+        let bytes = items.saturating_mul(self.row_bytes.load(Ordering::Relaxed)).min(CHUNK_BYTES);
+        let bytes = Vec::with_capacity(bytes + bytes / 8);
+        match self.format {
+            Format::Csv => Elements { bytes: Vec::new(), csv: Some(csv_rows(bytes)), rows: 0 },
+            _ => Elements { bytes, csv: None, rows: 0 },
+        }
+    }
+
+    fn add(&self, row: Self::Item, out: &mut Elements) -> Result<(), ListError> {
+        let row = R::from_row(&row).map_err(|error| ListError::Decode(error.into()))?;
+        let view = (self.render)(row);
+        if let Some(csv) = &mut out.csv {
+            if self.header.get().is_none() {
+                // Several threads may find it missing; they all write the same.
+                let _filled_by_another = self.header.set(csv_header(&view)?);
+            }
+            csv.serialize(&view).map_err(encode_error)?;
+        } else {
+            if self.format == Format::JsonArray {
+                out.bytes.push(b',');
+            }
+            serde_json::to_writer(&mut out.bytes, &view).map_err(|error| ListError::Encode(error.into()))?;
+            if self.format == Format::Ndjson {
+                out.bytes.push(b'\n');
+            }
+        }
+        out.rows += 1;
+        if out.rows.is_power_of_two() {
+            self.row_bytes.store(out.len() / out.rows, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, out: &Elements) -> bool {
+        out.len() >= CHUNK_BYTES
+    }
+}
+
+impl<DB, R, V, F> Rendering for Render<DB, R, V, F>
+where
+    DB: SqlDatabase,
+    R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row> + 'static,
+    V: Serialize + 'static,
+    F: Fn(R) -> V + Send + Sync + 'static,
+{
+    fn row_bytes(&self) -> usize {
+        self.row_bytes.load(Ordering::Relaxed)
+    }
+
+    fn header(&self) -> &[u8] {
+        self.header.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Turns chunks of elements, each with a comma before it, into an array.
+pub(super) fn array(chunks: impl Iterator<Item = Vec<u8>>) -> Vec<Bytes> {
+    let mut chunks: Vec<Vec<u8>> = chunks.filter(|chunk| !chunk.is_empty()).collect();
+    let Some(first) = chunks.first_mut() else { return vec![Bytes::from_static(b"[]")] };
+    first[0] = b'[';
+    if let Some(last) = chunks.last_mut() {
+        last.push(b']');
+    }
+    chunks.into_iter().map(Bytes::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_become_one_array() {
+        let texts = |of: &[&str]| {
+            let chunks = of.iter().map(|chunk| chunk.as_bytes().to_vec()).collect::<Vec<_>>();
+            String::from_utf8(array(chunks.into_iter()).concat()).unwrap()
+        };
+        assert_eq!(texts(&[]), "[]");
+        assert_eq!(texts(&["", ""]), "[]");
+        assert_eq!(texts(&[",1"]), "[1]");
+        assert_eq!(texts(&[",1,2", "", ",3"]), "[1,2,3]");
+    }
+}

@@ -1,0 +1,166 @@
+//! What is known of a query whatever its values: what its text and the schema say, how the database
+//! would run it, and which way of reading it has been faster. Found out at the first use (`survey`),
+//! kept for the pool's life.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use tokio::sync::OnceCell;
+
+use super::analysis::Facts;
+use super::cursor;
+use super::plan::Parts;
+use crate::admission::policy::Nanos;
+use crate::db::{Catalogue, PlanKind};
+
+/// More shapes than a program has queries: text with values in it makes a new one each time, and must
+/// not fill the memory.
+const MOST_SHAPES: usize = 1_024;
+/// How many lengths and depths of pages are told apart for one shape.
+const MOST_PLANS: usize = 64;
+
+/// The shapes of one pool, by their text, and what is known of tables.
+#[derive(Default)]
+pub(crate) struct Shapes {
+    shapes: RwLock<HashMap<String, Arc<Shape>>>,
+    pub(super) catalogue: RwLock<Catalogue>,
+}
+
+impl Shapes {
+    pub(super) fn get(&self, text: &str) -> Option<Arc<Shape>> {
+        self.shapes.read().unwrap_or_else(PoisonError::into_inner).get(text).cloned()
+    }
+
+    pub(super) fn insert(&self, text: String, shape: Shape) -> Arc<Shape> {
+        let mut shapes = self.shapes.write().unwrap_or_else(PoisonError::into_inner);
+        if shapes.len() >= MOST_SHAPES {
+            shapes.clear();
+        }
+        Arc::clone(shapes.entry(text).or_insert_with(|| Arc::new(shape)))
+    }
+}
+
+/// What is known of one query.
+pub(crate) struct Shape {
+    pub(super) id: cursor::Shape,
+    pub(super) facts: Facts,
+    /// Whether the order is total by the schema, and not only by the program's word.
+    pub(super) proven: bool,
+    /// Whether connections can share a snapshot of this database.
+    pub(super) snapshots: bool,
+    /// The types that cursors' values are cast to.
+    pub(super) casts: OnceCell<Vec<Option<String>>>,
+    plans: Mutex<HashMap<(u32, u32), PlanKind>>,
+    pub(super) pays: Pays,
+}
+
+impl Shape {
+    pub(super) fn new(text: &str, facts: Facts, proven: bool, snapshots: bool) -> Self {
+        Shape {
+            id: cursor::Shape::of(&[text]),
+            facts,
+            proven,
+            snapshots,
+            casts: OnceCell::new(),
+            plans: Mutex::default(),
+            pays: Pays::default(),
+        }
+    }
+
+    /// Whether the page may be read from a row that is found by its keys, and in ranges.
+    pub(super) fn splits(&self) -> bool {
+        self.facts.splits.is_ok() && self.proven
+    }
+
+    /// How a page of about this length and depth is run, if that was asked before.
+    pub(super) fn plan(&self, rows: u64, skip: u64) -> Option<PlanKind> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&bucket(rows, skip)).copied()
+    }
+
+    pub(super) fn learn_plan(&self, rows: u64, skip: u64, plan: PlanKind) {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.len() < MOST_PLANS {
+            plans.insert(bucket(rows, skip), plan);
+        }
+    }
+}
+
+/// Databases choose by size; within a factor of two they choose alike.
+fn bucket(rows: u64, skip: u64) -> (u32, u32) {
+    (u64::BITS - rows.leading_zeros(), u64::BITS - skip.leading_zeros())
+}
+
+/// A query's text without its values.
+pub(super) fn text_of(parts: &Parts) -> String {
+    let mut text = String::with_capacity(256);
+    for part in [&parts.columns, &parts.tables, parts.filters.as_ref().unwrap_or(&String::new())] {
+        text.push_str(part);
+        text.push('\0');
+    }
+    for key in &parts.keys {
+        text.push_str(&key.sql);
+        text.push(if key.descending { '\u{1}' } else { '\u{2}' });
+        text.push(match key.nulls {
+            None => '\u{3}',
+            Some(super::order::Nulls::First) => '\u{4}',
+            Some(super::order::Nulls::Last) => '\u{5}',
+        });
+    }
+    text
+}
+
+/// What a row takes each way, all told, as an exponentially weighted mean.
+#[derive(Debug, Default)]
+pub(super) struct Pays {
+    single: AtomicU64,
+    ranges: AtomicU64,
+    pages: AtomicU64,
+    /// Until which page ranges begin with an exported snapshot, since others write a lot.
+    export_until: AtomicU64,
+}
+
+/// For so many pages after writes came in between, the snapshot is exported at once.
+const EXPORT_FOR: u64 = 64;
+
+impl Pays {
+    pub(super) fn single(&self) -> Nanos {
+        self.single.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn ranges(&self) -> Nanos {
+        self.ranges.load(Ordering::Relaxed)
+    }
+
+    /// Pages for which both ways were open.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Counts such a page.
+    pub(super) fn count(&self) {
+        self.pages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn learn(&self, ranges: bool, per_row: Nanos) {
+        let mean = if ranges { &self.ranges } else { &self.single };
+        let old = mean.load(Ordering::Relaxed);
+        let new = if old == 0 { per_row } else { (3 * old + per_row) / 4 };
+        mean.store(new.max(1), Ordering::Relaxed);
+    }
+
+    /// Ranges could not be read at all: as slow as can be, until they are tried again.
+    pub(super) fn failed(&self) {
+        self.ranges.store(u64::MAX / 8, Ordering::Relaxed);
+    }
+
+    /// The snapshot had moved between the ranges.
+    pub(super) fn moved(&self) {
+        let until = self.pages.load(Ordering::Relaxed) + EXPORT_FOR;
+        self.export_until.store(until, Ordering::Relaxed);
+    }
+
+    pub(super) fn exports(&self) -> bool {
+        self.pages.load(Ordering::Relaxed) < self.export_until.load(Ordering::Relaxed)
+    }
+}

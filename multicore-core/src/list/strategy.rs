@@ -1,0 +1,106 @@
+//! Whether a page is read in ranges, and in how many. Pure; what goes in was found out by `survey` and
+//! measured by `run`.
+
+use crate::admission::policy::{Machine, Nanos};
+
+/// Fewer rows than this a range, and opening it costs more than it brings.
+pub(crate) const RANGE_ROWS: u64 = 500;
+/// Above this a row, reading is not what takes the time: chunks of one statement's rows serve as well.
+const LIGHT: Nanos = 20_000;
+/// From this offset on the first row of a page is found by its keys.
+pub(crate) const LOCATE_FROM: u64 = 64;
+/// Every so many pages the way that was slower is tried again.
+const TRY_AGAIN: u64 = 128;
+/// Ranges must be this many hundredths of one statement's time to be worth the connections.
+const WORTH: u64 = 95;
+
+/// What speaks for ranges and against them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) machine: Machine,
+    /// Workers that have nothing to do.
+    pub(crate) parked: usize,
+    /// Rows asked for.
+    pub(crate) rows: u64,
+    /// What a row costs to decode, render and encode, where that is known.
+    pub(crate) render: Option<Nanos>,
+    /// What a row took with one statement, and with ranges, all told; zero where not known.
+    pub(crate) single: Nanos,
+    pub(crate) ranges: Nanos,
+    /// How many pages there were for which both ways were open.
+    pub(crate) pages: u64,
+}
+
+/// How many ranges a page may have at most: one for the owner and one for each worker that could come.
+pub(crate) fn hands(machine: Machine, parked: usize, rows: u64) -> usize {
+    if machine.veto {
+        return 1;
+    }
+    let helpers = parked.min(machine.idle()).min(machine.cores.saturating_sub(1));
+    let worth = usize::try_from(rows / RANGE_ROWS).unwrap_or(usize::MAX);
+    (1 + helpers).min(worth).max(1)
+}
+
+/// Whether both ways are open to this page, so that measuring and comparing them makes sense.
+pub(crate) fn is_eligible(case: Case) -> bool {
+    hands(case.machine, case.parked, case.rows) > 1 && case.render.is_some_and(|render| render <= LIGHT)
+}
+
+/// Whether an eligible page is read in ranges: if that has been faster, if it has not been tried, and
+/// once in a while if it has been slower, since data and machines change.
+pub(crate) fn choose_ranges(case: Case) -> bool {
+    if case.single == 0 {
+        return false;
+    }
+    let pays = case.ranges == 0 || case.ranges.saturating_mul(100) <= case.single.saturating_mul(WORTH);
+    if case.pages % TRY_AGAIN == TRY_AGAIN - 1 { !pays } else { pays }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(rows: u64, single: Nanos, ranges: Nanos) -> Case {
+        let machine = Machine { cores: 4, busy: 1, wake: 20_000, veto: false, spare_thread: true };
+        Case { machine, parked: 3, rows, render: Some(5_000), single, ranges, pages: 0 }
+    }
+
+    #[test]
+    fn hands_are_the_owner_and_the_workers_with_a_core_and_enough_to_read() {
+        let machine = case(0, 0, 0).machine;
+        for (busy, parked, rows, want) in [
+            (1, 3, 10_000, 4),
+            (1, 1, 10_000, 2),
+            (3, 3, 10_000, 2),
+            (4, 3, 10_000, 1),
+            (1, 3, 1_000, 2),
+            (1, 3, 10, 1),
+        ] {
+            assert_eq!(hands(Machine { busy, ..machine }, parked, rows), want, "{busy} {parked} {rows}");
+        }
+        assert_eq!(hands(Machine { veto: true, ..machine }, 3, 10_000), 1);
+    }
+
+    #[test]
+    fn heavy_rendering_and_short_pages_are_not_for_ranges() {
+        assert!(is_eligible(case(10_000, 0, 0)));
+        assert!(!is_eligible(case(900, 0, 0)));
+        assert!(!is_eligible(Case { render: Some(50_000), ..case(10_000, 0, 0) }));
+        assert!(!is_eligible(Case { render: None, ..case(10_000, 0, 0) }));
+    }
+
+    #[test]
+    fn ranges_are_tried_once_then_kept_if_they_pay_and_both_ways_are_looked_at_again() {
+        for (single, ranges, pages, want) in [
+            (0, 0, 0, false),
+            (1_000, 0, 1, true),
+            (1_000, 949, 2, true),
+            (1_000, 951, 2, false),
+            (1_000, 2_000, 127, true),
+            (1_000, 500, 127, false),
+        ] {
+            let case = Case { pages, ..case(10_000, single, ranges) };
+            assert_eq!(choose_ranges(case), want, "{single} {ranges} {pages}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! `stream`: a whole list as bytes that are made as they are taken. One statement, so one snapshot; its
+//! rows are rendered batch by batch, each on the cores that are idle, and the next batch is not begun
+//! before the last one was taken. So memory stays flat however long the list is, and a slow client slows
+//! down the database instead of filling the memory.
+
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, poll_fn, ready};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use serde::Serialize;
+use sqlx::FromRow;
+use tokio::sync::{mpsc, oneshot};
+
+use super::ListError;
+use super::format::Format;
+use super::lease::Lease;
+use super::plan::{self, Read};
+use super::query::{ListQuery, Request, Statement};
+use super::read::unwrap_failure;
+use super::render::{Elements, Render};
+use super::rows::{Look, Rows};
+use super::survey;
+use crate::admission::cost::CostModel;
+use crate::core::Core;
+use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
+use crate::job::Work;
+use crate::job::owner::{Owner, Wish};
+use crate::mode::{Mode, Reason};
+use crate::pool::Multicore;
+use crate::task::within;
+
+/// What a batch may take to render on one core: long enough that waiting for the last helper does not
+/// show, short enough that the first bytes come soon.
+const BATCH_TIME: Duration = Duration::from_millis(40);
+/// How many bytes a batch may have: they are held in memory, with the rows they are made from.
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// How many rows a batch has, whatever is known of them.
+const BATCH_ROWS: std::ops::RangeInclusive<usize> = 64..=8_192;
+
+/// A list as a stream of bytes.
+///
+/// Ends with an error when something fails after the first bytes were given; what has come by then is not
+/// a whole document, and must not be passed on as one.
+#[must_use = "a stream does nothing unless it is read"]
+pub struct Export {
+    /// What was made for the first batch, before anyone could be told anything else.
+    first: Option<Bytes>,
+    chunks: mpsc::Receiver<Bytes>,
+    /// Makes chunks while it is polled; none once it has ended.
+    making: Option<Making>,
+    format: Format,
+    mode: Mode,
+}
+
+type Making = Pin<Box<dyn Future<Output = Result<(), ListError>> + Send>>;
+
+impl fmt::Debug for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Export").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl Export {
+    /// In which format its bytes are.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How the first batch was made.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+}
+
+impl Stream for Export {
+    type Item = Result<Bytes, ListError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        loop {
+            // What is made already goes first, also before an error that came after it.
+            match this.chunks.poll_recv(context) {
+                Poll::Ready(Some(chunk)) => return Poll::Ready(Some(Ok(chunk))),
+                Poll::Ready(None) if this.making.is_none() => return Poll::Ready(None),
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            let Some(making) = &mut this.making else { return Poll::Ready(None) };
+            let made = making.as_mut().poll(context);
+            if let Poll::Ready(Some(chunk)) = this.chunks.poll_recv(context) {
+                if let Poll::Ready(Ok(())) = made {
+                    this.making = None;
+                } else if let Poll::Ready(Err(error)) = made {
+                    this.making = Some(Box::pin(ready(Err(error))));
+                }
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            let ended = task::ready!(made);
+            this.making = None;
+            if let Err(error) = ended {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
+}
+
+impl<DB: SqlDatabase> Multicore<DB> {
+    /// Reads a whole list and gives it as a stream of bytes in `format`, in order and from one snapshot.
+    /// Rendering is done by whoever reads the stream, with the help of idle workers where that pays. In
+    /// memory is one batch of rows: some megabytes, whatever the list's length.
+    ///
+    /// The pool's `timeout` does not limit it, since a client may take its time; the query's own does.
+    /// A connection of the application's pool is held to the end, and on SQLite and in PostgreSQL's
+    /// `VACUUM` a long export is a long reader.
+    ///
+    /// # Errors
+    /// As [`list`](Multicore::list), for all that fails before the first bytes; the stream itself ends
+    /// with an error for what fails later.
+    ///
+    /// # Cancel safety
+    /// Dropping the stream cancels the statement in the database and gives the connection back once it is
+    /// clean.
+    pub async fn stream<R, V, F>(
+        &self,
+        query: ListQuery<R, DB>,
+        render: F,
+        format: Format,
+    ) -> Result<Export, ListError>
+    where
+        R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row> + 'static,
+        V: Serialize + 'static,
+        F: Fn(R) -> V + Send + Sync + 'static,
+    {
+        let request = Arc::new(query.request()?);
+        let model = self.core.costs.of::<Render<DB, R, V, F>>();
+        let work = Arc::new(Render::<DB, R, V, F>::new(render, format));
+        let until = request.timeout.map(|after| (after, Instant::now() + after));
+        let mut retried = false;
+        loop {
+            let (sender, chunks) = mpsc::channel(1);
+            let (told, mut first) = oneshot::channel();
+            let maker = Maker {
+                core: Arc::clone(&self.core),
+                request: Arc::clone(&request),
+                work: Arc::clone(&work),
+                model: Arc::clone(&model),
+                format,
+                until,
+                sender,
+                told: Some(told),
+            };
+            let mut making: Option<Making> = Some(Box::pin(maker.make()));
+            // To the first bytes, so that what fails before them is an error like a list's.
+            match poll_fn(|context| begin(&mut making, &mut first, context)).await {
+                Ok((first, mode)) => return Ok(Export { first: Some(first), chunks, making, format, mode }),
+                Err(error) if error.is_lost::<DB>() && !retried => {
+                    let cause = error.source().map(ToString::to_string);
+                    tracing::warn!(cause, "a database connection was lost; the list is read again");
+                    retried = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Makes until there are first bytes; an error only if there were none before it.
+fn begin(
+    making: &mut Option<Making>,
+    first: &mut oneshot::Receiver<(Bytes, Mode)>,
+    context: &mut Context<'_>,
+) -> Poll<Result<(Bytes, Mode), ListError>> {
+    let made = making.as_mut().map_or(Poll::Pending, |making| making.as_mut().poll(context));
+    let begun = first.try_recv().ok();
+    match (begun, made) {
+        (Some(begun), Poll::Pending) => Poll::Ready(Ok(begun)),
+        (Some(begun), Poll::Ready(ended)) => {
+            *making = ended.err().map(|error| -> Making { Box::pin(ready(Err(error))) });
+            Poll::Ready(Ok(begun))
+        }
+        (None, Poll::Pending) => Poll::Pending,
+        (None, Poll::Ready(ended)) => {
+            *making = None;
+            let nothing = || ListError::Database("the export ended before it began".into());
+            Poll::Ready(Err(ended.err().unwrap_or_else(nothing)))
+        }
+    }
+}
+
+/// Makes an export's bytes.
+struct Maker<DB: SqlDatabase, W> {
+    core: Arc<Core<DB>>,
+    request: Arc<Request<DB>>,
+    work: Arc<W>,
+    model: Arc<CostModel>,
+    format: Format,
+    /// The time limit, and when it is up.
+    until: Option<(Duration, Instant)>,
+    sender: mpsc::Sender<Bytes>,
+    /// Takes the first bytes, and how they were made.
+    told: Option<oneshot::Sender<(Bytes, Mode)>>,
+}
+
+impl<DB, W> Maker<DB, W>
+where
+    DB: SqlDatabase,
+    W: Rendering<Item = <DB as sqlx::Database>::Row>,
+{
+    async fn make(mut self) -> Result<(), ListError> {
+        let Some((after, until)) = self.until else { return self.read().await };
+        let left = until.saturating_duration_since(Instant::now());
+        within(left, self.read()).await.unwrap_or(Err(ListError::Timeout { after }))
+    }
+
+    async fn read(&mut self) -> Result<(), ListError> {
+        let mut lease = Lease::acquire(&self.core).await?;
+        let result = self.read_on(&mut lease).await;
+        if let Err(error) = &result
+            && error.is_lost::<DB>()
+        {
+            self.core.suspect();
+            lease.lost();
+        }
+        result
+    }
+
+    async fn read_on(&mut self, lease: &mut Lease<DB>) -> Result<(), ListError> {
+        let core = Arc::clone(&self.core);
+        if core.transaction_pooling {
+            lease.begin_transaction("BEGIN").await?;
+        }
+        let request = Arc::clone(&self.request);
+        let shape = survey::shape(&core.shapes, lease.connection(), &request).await?;
+        let plan = survey::plan(&shape, lease.connection(), &request, &Read::default()).await?;
+        let tagged =
+            DB::DIALECT == Dialect::Postgres && plan != PlanKind::Parallel && shape.facts.splits.is_ok();
+        let guard = if tagged {
+            Guard::lock()
+        } else {
+            DB::guard(lease.connection()).await.map_err(ListError::Database)?
+        };
+        let tag = if let Guard::Lock(number) = guard { number } else { 0 };
+        let planned = plan::statement(&request.parts, &Read { tag: tagged, ..Read::default() });
+        let Statement { sql, arguments } = request.bind(planned, &[], tag)?;
+        let look = Look { rows: u64::MAX, filtered: request.parts.bound > 0, ..Look::default() };
+        let stream = DB::rows(lease.begin(guard), sql, arguments, !core.transaction_pooling);
+        let mut rows = Rows::<DB>::new(stream, look);
+        let done = self.batches(&core, &mut rows).await;
+        let ended = rows.seen.ended;
+        drop(rows);
+        if ended {
+            lease.ended();
+        }
+        let mode = done?;
+        core.decisions.count(mode);
+        lease.end_transaction().await
+    }
+
+    /// Makes batch after batch until the rows end; how they were made, all in all.
+    async fn batches(&mut self, core: &Core<DB>, rows: &mut Rows<'_, DB>) -> Result<Mode, ListError> {
+        let mut mode = Mode::Sequential(Reason::TooSmall);
+        let mut opened = false;
+        while !rows.seen.ended {
+            let expected = self.batch_rows();
+            let wish = Wish { execution: self.request.wish.execution, quiet: true, ..Wish::default() };
+            let model = Arc::clone(&self.model);
+            let mut owner = Owner::new(core, Arc::clone(&self.work), model, wish, expected);
+            let fed = owner.feed(Pin::new(&mut Batch { rows: &mut *rows, left: expected })).await;
+            let finished = owner.finish().await.map_err(unwrap_failure)?;
+            fed?;
+            mode = together(mode, finished.mode);
+            let chunks = finished.outs.into_iter().filter(|out| out.rows > 0);
+            for mut chunk in chunks.map(Elements::into_bytes) {
+                if !mem::replace(&mut opened, true) {
+                    chunk = self.format.open(chunk, self.work.header());
+                }
+                self.give(chunk.into(), mode).await;
+            }
+        }
+        let close = self.format.close(opened);
+        if !close.is_empty() || self.told.is_some() {
+            self.give(Bytes::from_static(close), mode).await;
+        }
+        Ok(mode)
+    }
+
+    /// Gives bytes to the reader, and waits until it has taken what was given before.
+    async fn give(&mut self, chunk: Bytes, mode: Mode) {
+        match self.told.take() {
+            // Nobody takes them who dropped the stream, and this with it.
+            Some(told) => drop(told.send((chunk, mode))),
+            None => drop(self.sender.send(chunk).await),
+        }
+    }
+
+    fn batch_rows(&self) -> usize {
+        let cost = self.model.estimate().map_or(u64::MAX, |cost| cost.per_item.max(1));
+        let by_time = usize::try_from(BATCH_TIME.as_nanos() as u64 / cost).unwrap_or(usize::MAX);
+        let by_bytes = BATCH_BYTES / self.work.row_bytes().max(1);
+        by_time.min(by_bytes).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end())
+    }
+}
+
+/// How two batches were made, all in all.
+fn together(one: Mode, other: Mode) -> Mode {
+    match (one, other) {
+        (Mode::Parallel { participants: a, chunks: x }, Mode::Parallel { participants: b, chunks: y }) => {
+            Mode::Parallel { participants: a.max(b), chunks: x + y }
+        }
+        (parallel @ Mode::Parallel { .. }, Mode::Sequential(_))
+        | (Mode::Sequential(_), parallel @ Mode::Parallel { .. }) => parallel,
+        (Mode::Sequential(Reason::TooSmall), other) => other,
+        (one, Mode::Sequential(_)) => one,
+    }
+}
+
+/// What a maker asks of the work besides doing it.
+pub(super) trait Rendering: Work<Out = Elements, Error = ListError> {
+    /// What a row needed last, in bytes.
+    fn row_bytes(&self) -> usize;
+
+    /// The line that names the columns, once a row was rendered; empty in a format without one.
+    fn header(&self) -> &[u8];
+}
+
+/// So many rows of a statement as a stream of their own.
+struct Batch<'r, 'c, DB: SqlDatabase> {
+    rows: &'r mut Rows<'c, DB>,
+    left: usize,
+}
+
+impl<DB: SqlDatabase> Unpin for Batch<'_, '_, DB> {}
+
+impl<DB: SqlDatabase> Stream for Batch<'_, '_, DB> {
+    type Item = Result<<DB as sqlx::Database>::Row, ListError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.left == 0 {
+            return Poll::Ready(None);
+        }
+        let next = task::ready!(Pin::new(&mut *this.rows).poll_next(context));
+        this.left -= 1;
+        Poll::Ready(next)
+    }
+}
