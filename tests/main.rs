@@ -1,8 +1,10 @@
 //! Integration tests across the crates, one file per theme of behaviour or failure.
 
 mod admission;
+mod cancel;
 mod clusters;
 mod databases;
+mod failures;
 mod fault;
 mod http;
 mod lists;

@@ -172,8 +172,10 @@ impl<DB: Database> Worker<DB> {
             return;
         }
         if let Some((connection, _)) = &mut self.connection {
-            let answers = tokio::time::timeout(ANSWER_WITHIN, DB::drain(connection));
-            if !matches!(self.runtime.block_on(answers), Ok(Ok(()))) {
+            let answers = self
+                .runtime
+                .block_on(async { tokio::time::timeout(ANSWER_WITHIN, DB::drain(connection)).await });
+            if !matches!(answers, Ok(Ok(()))) {
                 let _runtime = self.runtime.enter();
                 self.connection = None;
             }

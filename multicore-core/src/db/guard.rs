@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinHandle;
 
 use super::Database;
 use crate::error::BoxError;
@@ -105,18 +106,6 @@ impl<DB: Database> Control<DB> {
         home.spawn(async move { inner.ask(&ask).await }).await?
     }
 
-    /// Stops what `guard` guards.
-    async fn stop(&self, guard: &Guard) -> Result<(), BoxError> {
-        match guard {
-            Guard::None => {}
-            Guard::Flag(flag) => flag.store(true, Ordering::Relaxed),
-            Guard::Lock(_) | Guard::Backend(_) => {
-                self.ask(Ask::Cancel(guard.clone())).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Makes a connection clean on which a statement may still run: cancels it, reads what is left, and
     /// ends a transaction if there may be one. Nobody may use the connection before this has returned,
     /// so a cancel that comes late meets nothing.
@@ -129,41 +118,84 @@ impl<DB: Database> Control<DB> {
         guard: &Guard,
         in_transaction: bool,
     ) -> Result<(), BoxError> {
-        let ended = AtomicBool::new(false);
-        let end = Notify::new();
-        let drain = async {
-            let drained = DB::drain(connection).await;
-            ended.store(true, Ordering::Relaxed);
-            end.notify_one();
-            drained
-        };
-        let stop = async {
-            let mut stopped = false;
-            while !ended.load(Ordering::Relaxed) && !matches!(guard, Guard::None) {
-                stopped = true;
-                if let Err(error) = self.stop(guard).await {
-                    tracing::warn!(%error, "a statement could not be cancelled; it is waited for");
-                    end.notified().await;
-                    break;
-                }
-                let _again = tokio::time::timeout(CANCEL_AGAIN, end.notified()).await;
+        match guard {
+            Guard::None => DB::drain(connection).await?,
+            Guard::Flag(flag) => {
+                flag.store(true, Ordering::Relaxed);
+                let drained = DB::drain(connection).await;
+                flag.store(false, Ordering::Relaxed);
+                drained?;
             }
-            stopped
-        };
-        // Draining is looked at first: what has ended already is not cancelled.
-        let (drained, stopped) = tokio::join!(biased; drain, stop);
-        drained?;
-        if let Guard::Flag(flag) = guard {
-            flag.store(false, Ordering::Relaxed);
-        }
-        if stopped {
-            // A cancel that came after the statement's end is taken up, and lost, by this round trip.
-            DB::drain(connection).await?;
+            Guard::Lock(_) | Guard::Backend(_) => {
+                let stopping = self.stop(guard.clone());
+                stopping.begun().await;
+                let drained = DB::drain(connection).await;
+                stopping.end().await;
+                drained?;
+                // A cancel that came after the statement's end is taken up, and lost, by this round trip.
+                DB::drain(connection).await?;
+            }
         }
         if in_transaction {
             DB::rollback(connection).await?;
         }
         Ok(())
+    }
+
+    /// Cancels what is guarded, and again until told that it has ended. On a task of its own: a driver
+    /// that reads a flood of rows does not let others run beside it.
+    fn stop(&self, guard: Guard) -> Stopping {
+        let state = Arc::new(StopState::default());
+        let shared = Arc::clone(&state);
+        let inner = Arc::clone(&self.inner);
+        let task = self.home.as_ref().map(|home| {
+            home.spawn(async move {
+                let ask = Ask::Cancel(guard);
+                while !shared.ended.load(Ordering::Relaxed) {
+                    let cancelled = inner.ask(&ask).await;
+                    shared.begun.notify_one();
+                    if let Err(error) = cancelled {
+                        tracing::warn!(%error, "a statement could not be cancelled; it is waited for");
+                        return;
+                    }
+                    let _again = tokio::time::timeout(CANCEL_AGAIN, shared.end.notified()).await;
+                }
+                shared.begun.notify_one();
+            })
+        });
+        Stopping { state, task }
+    }
+}
+
+/// A statement being cancelled until it has ended.
+struct Stopping {
+    state: Arc<StopState>,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct StopState {
+    ended: AtomicBool,
+    /// The first cancel was sent.
+    begun: Notify,
+    end: Notify,
+}
+
+impl Stopping {
+    async fn begun(&self) {
+        if self.task.is_some() {
+            self.state.begun.notified().await;
+        }
+    }
+
+    /// The statement has ended; returns when no cancel is on its way any more.
+    async fn end(self) {
+        self.state.ended.store(true, Ordering::Relaxed);
+        self.state.end.notify_one();
+        if let Some(task) = self.task {
+            // It does not panic; were its runtime gone, so would be its cancels.
+            let _ended = task.await;
+        }
     }
 }
 

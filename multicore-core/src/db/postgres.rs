@@ -22,8 +22,9 @@ impl Database for Postgres {
     }
 
     async fn guard(connection: &mut PgConnection) -> Result<Guard, BoxError> {
-        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await?;
-        Ok(Guard::Backend(pid.into()))
+        // Without a prepared statement, since there may be a pooler in between.
+        let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql("SELECT pg_backend_pid()")).await?;
+        Ok(Guard::Backend(row.try_get::<i32, _>(0)?.into()))
     }
 
     async fn ask(control: &mut PgConnection, ask: &Ask) -> Result<i64, BoxError> {
@@ -42,7 +43,6 @@ impl Database for Postgres {
                 .to_owned(),
             Ask::Cancel(_) | Ask::DataVersion => return Ok(0),
         };
-        // Without a prepared statement, since there may be a pooler in between.
         let row = sqlx::Executor::fetch_one(control, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
         Ok(row.try_get(0)?)
     }

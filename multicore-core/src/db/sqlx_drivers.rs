@@ -251,7 +251,8 @@ macro_rules! common_list {
             sql: String,
             arguments: <Self as sqlx::Database>::Arguments,
         ) -> Result<i64, sqlx::Error> {
-            sqlx::query_scalar_with(sqlx::AssertSqlSafe(sql), arguments).fetch_one(connection).await
+            let query = sqlx::query_scalar_with(sqlx::AssertSqlSafe(sql), arguments);
+            query.persistent(false).fetch_one(connection).await
         }
     };
 }

@@ -37,16 +37,16 @@ impl<DB: SqlDatabase> Lease<DB> {
         })
     }
 
-    /// The connection, for statements that end where they are begun and that nobody cancels.
+    /// The connection, for statements that end soon. Say `ended` when they have.
     pub(super) fn connection(&mut self) -> &mut <DB as sqlx::Database>::Connection {
-        self.connection.as_mut().expect("nobody asks for a connection that was given back")
+        self.begin(Guard::None)
     }
 
-    /// The connection, for a statement that may be left under way. Say `ended` when it was not.
+    /// The connection, for a statement that `guard` stops. Say `ended` when it has come to its end.
     pub(super) fn begin(&mut self, guard: Guard) -> &mut <DB as sqlx::Database>::Connection {
         self.guard = guard;
         self.busy = true;
-        self.connection()
+        self.connection.as_mut().expect("nobody asks for a connection that was given back")
     }
 
     /// The statement has come to its end.

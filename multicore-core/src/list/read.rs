@@ -91,6 +91,7 @@ where
         let read = self.resolve(lease, &shape).await?;
         let plan = survey::plan(&shape, lease.connection(), &self.request, &read).await?;
         let guard = self.guard(lease, &shape, plan, &read).await?;
+        lease.ended();
         let read = Read { tag: matches!(guard, Guard::Lock(_)), ..read };
 
         let case = self.case(&shape);

@@ -19,6 +19,7 @@ pub(crate) async fn table(
            AND c.relpersistence <> 't'
            AND (c.relkind = 'p' OR c.relkind = 'r' AND NOT c.relhassubclass)",
     )
+    .persistent(false)
     .bind(&name.schema)
     .bind(&name.name)
     .fetch_optional(&mut *connection)
@@ -35,6 +36,7 @@ pub(crate) async fn table(
          WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
          ORDER BY a.attnum",
     )
+    .persistent(false)
     .bind(oid)
     .fetch_all(&mut *connection)
     .await?;
@@ -53,6 +55,7 @@ pub(crate) async fn table(
          HAVING pg_catalog.bool_and(o.opcdefault AND i.indcollation[k.n] = a.attcollation)
          ORDER BY i.indexrelid",
     )
+    .persistent(false)
     .bind(oid)
     .fetch_all(connection)
     .await?;
