@@ -32,6 +32,10 @@ pub(crate) struct Core<DB: Database> {
     /// The connection to cancel over, and to ask what must not be asked on the one it is about.
     pub(crate) control: Control<DB>,
     /// Whether there is a pooler in transaction mode between here and the database.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
     pub(crate) transaction_pooling: bool,
     /// Raised when a connection was lost: the workers' may have been lost with it, so each looks at its
     /// own before it next uses it.
@@ -60,6 +64,10 @@ impl<DB: Database> Core<DB> {
     }
 
     /// A connection was lost.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
     pub(crate) fn suspect(&self) {
         self.losses.fetch_add(1, Ordering::Relaxed);
     }

@@ -3,8 +3,9 @@
 //! for it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -33,6 +34,10 @@ pub enum Guard {
 impl Guard {
     /// A lock that nobody else takes: numbers from a random start, so that neither another server nor the
     /// application's own advisory locks meet them.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
     pub(crate) fn lock() -> Self {
         static NEXT: OnceLock<AtomicU64> = OnceLock::new();
         let next = NEXT.get_or_init(|| AtomicU64::new(random()));
@@ -54,7 +59,7 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// To cancel what is guarded, if it runs. The answer is how many it cancelled, where that is known.
-    Cancel(Guard),
+    Cancel(Vec<Guard>),
     /// A number that changes whenever another connection has written to the database (SQLite).
     DataVersion,
     /// How many connections the server takes from applications; negative where it has no such limit.
@@ -72,11 +77,17 @@ pub(crate) struct Control<DB: Database> {
 struct Inner<DB: Database> {
     source: DB::Pool,
     connection: Mutex<Option<DB::Connection>>,
+    /// What waits to be cancelled: whoever gets the connection next cancels it all, so that a thousand
+    /// clients that leave at once do not stand in line.
+    waiting: StdMutex<Vec<Guard>>,
 }
 
 impl<DB: Database> Control<DB> {
     pub(crate) fn new(source: DB::Pool, home: Option<Handle>) -> Self {
-        Control { inner: Arc::new(Inner { source, connection: Mutex::new(None) }), home }
+        Control {
+            inner: Arc::new(Inner { source, connection: Mutex::new(None), waiting: StdMutex::default() }),
+            home,
+        }
     }
 
     /// The runtime that started the pool.
@@ -150,9 +161,8 @@ impl<DB: Database> Control<DB> {
         let inner = Arc::clone(&self.inner);
         let task = self.home.as_ref().map(|home| {
             home.spawn(async move {
-                let ask = Ask::Cancel(guard);
                 while !shared.ended.load(Ordering::Relaxed) {
-                    let cancelled = inner.ask(&ask).await;
+                    let cancelled = inner.cancel(guard.clone()).await;
                     shared.begun.notify_one();
                     if let Err(error) = cancelled {
                         tracing::warn!(%error, "a statement could not be cancelled; it is waited for");
@@ -206,8 +216,27 @@ impl<DB: Database> Inner<DB> {
         connecting.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}").into()))
     }
 
-    async fn ask(&self, ask: &Ask) -> Result<i64, BoxError> {
+    fn waiting(&self) -> StdMutexGuard<'_, Vec<Guard>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancels what is guarded, with all that waits to be cancelled.
+    async fn cancel(&self, guard: Guard) -> Result<(), BoxError> {
+        self.waiting().push(guard);
         let mut slot = self.connection.lock().await;
+        let all = mem::take(&mut *self.waiting());
+        // None: whoever had the connection has done it.
+        if !all.is_empty() {
+            self.ask_on(&mut slot, &Ask::Cancel(all)).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, ask: &Ask) -> Result<i64, BoxError> {
+        self.ask_on(&mut *self.connection.lock().await, ask).await
+    }
+
+    async fn ask_on(&self, slot: &mut Option<DB::Connection>, ask: &Ask) -> Result<i64, BoxError> {
         let kept = slot.take();
         let used_before = kept.is_some();
         let mut connection = match kept {

@@ -32,13 +32,18 @@ impl Database for MySql {
             let row = sqlx::Executor::fetch_one(control, sqlx::raw_sql(sql)).await?;
             return Ok(row.try_get_unchecked(0)?);
         }
-        let Ask::Cancel(Guard::Backend(id)) = ask else { return Ok(0) };
-        match Self::run(control, format!("KILL QUERY {id}")).await {
-            Ok(()) => Ok(1),
-            // No such connection: then it runs nothing.
-            Err(sqlx::Error::Database(error)) if number(&*error) == Some(1094) => Ok(0),
-            Err(error) => Err(error.into()),
+        let Ask::Cancel(guards) = ask else { return Ok(0) };
+        let mut cancelled = 0;
+        for guard in guards {
+            let Guard::Backend(id) = guard else { continue };
+            match Self::run(control, format!("KILL QUERY {id}")).await {
+                Ok(()) => cancelled += 1,
+                // No such connection: then it runs nothing.
+                Err(sqlx::Error::Database(error)) if number(&*error) == Some(1094) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(cancelled)
     }
 
     async fn rollback(connection: &mut MySqlConnection) -> Result<(), BoxError> {

@@ -28,20 +28,12 @@ impl Database for Postgres {
     }
 
     async fn ask(control: &mut PgConnection, ask: &Ask) -> Result<i64, BoxError> {
-        // A lock of a 64-bit number is listed in two halves.
         let sql = match ask {
-            Ask::Cancel(Guard::Lock(number)) => format!(
-                "SELECT count(pg_cancel_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' \
-                 AND classid = {}::oid AND objid = {}::oid AND objsubid = 1 AND database = \
-                 (SELECT oid FROM pg_database WHERE datname = current_database())",
-                number.cast_unsigned() >> 32,
-                number.cast_unsigned() & 0xffff_ffff,
-            ),
-            Ask::Cancel(Guard::Backend(pid)) => format!("SELECT pg_cancel_backend({pid})::int::bigint"),
+            Ask::Cancel(guards) => cancelling(guards),
             Ask::ServerLimit => "SELECT current_setting('max_connections')::bigint \
                                  - current_setting('superuser_reserved_connections')::bigint"
                 .to_owned(),
-            Ask::Cancel(_) | Ask::DataVersion => return Ok(0),
+            Ask::DataVersion => return Ok(0),
         };
         let row = sqlx::Executor::fetch_one(control, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
         Ok(row.try_get(0)?)
@@ -133,6 +125,38 @@ impl SqlDatabase for Postgres {
     async fn snapshots(_connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         Ok(true)
     }
+}
+
+/// The statement that cancels what is guarded.
+fn cancelling(guards: &[Guard]) -> String {
+    let (mut locks, mut pids) = (Vec::new(), Vec::new());
+    for guard in guards {
+        match guard {
+            // A lock of a 64-bit number is listed in two halves.
+            Guard::Lock(number) => {
+                let number = number.cast_unsigned();
+                locks.push(format!("({}::oid, {}::oid)", number >> 32, number & 0xffff_ffff));
+            }
+            Guard::Backend(pid) => pids.push(format!("({pid})")),
+            Guard::None | Guard::Flag(_) => {}
+        }
+    }
+    let mut running = Vec::new();
+    if !locks.is_empty() {
+        running.push(format!(
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND \
+             (classid, objid) IN ({}) AND database = \
+             (SELECT oid FROM pg_database WHERE datname = current_database())",
+            locks.join(", ")
+        ));
+    }
+    if !pids.is_empty() {
+        running.push(format!("SELECT pid FROM (VALUES {}) AS known (pid)", pids.join(", ")));
+    }
+    if running.is_empty() {
+        return "SELECT 0::bigint".to_owned();
+    }
+    format!("SELECT count(pg_cancel_backend(pid)) FROM ({}) AS running", running.join(" UNION ALL "))
 }
 
 /// What the lines of an `EXPLAIN` say.

@@ -193,9 +193,9 @@ where
     }
 
     /// Reads a range as the owner, giving the async thread to others in between.
-    async fn own_part<'j>(
+    async fn own_part(
         &self,
-        job: &'j Ranges<DB, W>,
+        job: &Ranges<DB, W>,
         lease: &mut Lease<DB>,
         part: Part,
     ) -> Result<Piece, Failure<ListError>> {

@@ -1,12 +1,22 @@
 //! MySQL's and MariaDB's catalogue, by what both have of `information_schema`.
 
-use sqlx::MySqlConnection;
+use sqlx::{FromRow, MySqlConnection};
 
 use super::{Column, Equality, Table, TableName, column_sets};
 use crate::db::Dialect;
 
 /// `max_sort_length`, which is in bytes and 1,024 by default: text beyond it has no part in an order.
 const SORTED_OCTETS: i64 = 1_024;
+
+/// A row of `information_schema.COLUMNS`.
+#[derive(FromRow)]
+struct ColumnRow {
+    name: String,
+    nullable: bool,
+    kind: String,
+    text_collation: Option<String>,
+    octets: Option<i64>,
+}
 
 /// The base table of this name, if there is one.
 pub(crate) async fn table(
@@ -29,9 +39,10 @@ pub(crate) async fn table(
     .await?;
     let Some((schema, table)) = found else { return Ok(None) };
 
-    let columns: Vec<(String, bool, String, Option<String>, Option<i64>)> = sqlx::query_as(
-        "SELECT CAST(COLUMN_NAME AS CHAR), IS_NULLABLE = 'YES', CAST(DATA_TYPE AS CHAR),
-                CAST(COLLATION_NAME AS CHAR), CAST(CHARACTER_OCTET_LENGTH AS SIGNED)
+    let columns: Vec<ColumnRow> = sqlx::query_as(
+        "SELECT CAST(COLUMN_NAME AS CHAR) AS name, IS_NULLABLE = 'YES' AS nullable,
+                CAST(DATA_TYPE AS CHAR) AS kind, CAST(COLLATION_NAME AS CHAR) AS text_collation,
+                CAST(CHARACTER_OCTET_LENGTH AS SIGNED) AS octets
          FROM information_schema.COLUMNS
          WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND CAST(TABLE_NAME AS BINARY) = CAST(? AS BINARY)
          ORDER BY ORDINAL_POSITION",
@@ -57,17 +68,17 @@ pub(crate) async fn table(
 
     let too_long: Vec<String> = columns
         .iter()
-        .filter(|(.., octets)| octets.is_some_and(|octets| octets > SORTED_OCTETS))
-        .map(|(name, ..)| Dialect::MySql.column_name(name, true))
+        .filter(|column| column.octets.is_some_and(|octets| octets > SORTED_OCTETS))
+        .map(|column| Dialect::MySql.column_name(&column.name, true))
         .collect();
     let unique = column_sets(keys.into_iter().map(|(index, column)| {
         let column = column.map(|column| Dialect::MySql.column_name(&column, true));
         (index, column.filter(|column| !too_long.contains(column)))
     }));
-    let columns = columns.into_iter().map(|(name, nullable, kind, collation, _)| Column {
-        name: Dialect::MySql.column_name(&name, true),
-        nullable,
-        equality: equality(kind.to_ascii_lowercase(), collation),
+    let columns = columns.into_iter().map(|column| Column {
+        name: Dialect::MySql.column_name(&column.name, true),
+        nullable: column.nullable,
+        equality: equality(column.kind.to_ascii_lowercase(), column.text_collation),
     });
     Ok(Some(Table { columns: columns.collect(), unique }))
 }

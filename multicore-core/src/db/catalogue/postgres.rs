@@ -1,4 +1,4 @@
-//! PostgreSQL's catalogue, from version 12 on.
+//! PostgreSQL's catalogue, from version 12 on. Nothing is left prepared: there may be a pooler in between.
 
 use sqlx::PgConnection;
 

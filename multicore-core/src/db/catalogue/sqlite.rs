@@ -5,13 +5,24 @@ use std::collections::HashMap;
 use sqlparser::ast::{ColumnOption, Statement};
 use sqlparser::dialect::SQLiteDialect;
 use sqlparser::parser::Parser;
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::{AssertSqlSafe, FromRow, SqliteConnection};
 
 use super::{Column, Equality, Table, TableName, column_sets};
 use crate::db::Dialect;
 
 /// The collation of columns that name none.
 const BINARY: &str = "binary";
+
+/// A column of a unique index.
+#[derive(FromRow)]
+struct KeyColumn {
+    index: String,
+    /// `pk`: made by PRIMARY KEY.
+    origin: String,
+    cid: i64,
+    column: Option<String>,
+    collation: Option<String>,
+}
 
 /// The base table of this name, if there is one.
 pub(crate) async fn table(
@@ -49,8 +60,8 @@ pub(crate) async fn table(
             .bind(&schema)
             .fetch_all(&mut *connection)
             .await?;
-    let keys: Vec<(String, String, i64, Option<String>, Option<String>)> = sqlx::query_as(
-        "SELECT l.name, l.origin, x.cid, x.name, x.coll
+    let keys: Vec<KeyColumn> = sqlx::query_as(
+        "SELECT l.name AS \"index\", l.origin, x.cid, x.name AS \"column\", x.coll AS collation
          FROM pragma_index_list(?1, ?2) l JOIN pragma_index_xinfo(l.name, ?2) x
          WHERE l.\"unique\" = 1 AND l.partial = 0 AND x.key = 1
          ORDER BY l.seq, x.seqno",
@@ -61,18 +72,19 @@ pub(crate) async fn table(
     .await?;
 
     // A primary key without an index is the rowid. (`INTEGER PRIMARY KEY DESC` is not, and has one.)
-    let indexed = keys.iter().any(|(_, origin, ..)| origin == "pk");
+    let indexed = keys.iter().any(|key| key.origin == "pk");
     let rowid = |pk: i64| pk > 0 && !without_rowid && !indexed;
     let mut unique: Vec<Vec<String>> = columns
         .iter()
         .filter(|(_, _, pk, _)| rowid(*pk))
         .map(|(name, ..)| vec![Dialect::Sqlite.column_name(name, true)])
         .collect();
-    unique.extend(column_sets(keys.into_iter().map(|(index, _, cid, column, collation)| {
+    unique.extend(column_sets(keys.into_iter().map(|key| {
         // Below 0 it is an expression.
-        let column = column.filter(|_| cid >= 0).map(|column| Dialect::Sqlite.column_name(&column, true));
-        let settles = |column: &String| collations.settled(column, collation.as_deref().unwrap_or(BINARY));
-        (index, column.filter(settles))
+        let column = key.column.filter(|_| key.cid >= 0);
+        let column = column.map(|column| Dialect::Sqlite.column_name(&column, true));
+        let collation = key.collation.as_deref().unwrap_or(BINARY);
+        (key.index, column.filter(|column| collations.settled(column, collation)))
     })));
     let columns = columns.into_iter().map(|(name, not_null, pk, declared)| {
         let name = Dialect::Sqlite.column_name(&name, true);

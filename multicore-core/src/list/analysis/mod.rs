@@ -2,7 +2,7 @@
 //! total, which keys may be NULL, and whether ranges of it may be read over several connections on one
 //! snapshot. All of it is pure; who asks the catalogue, and what is made of the answers, is elsewhere.
 //!
-//! `parse` takes the text apart, with `stability` looking for what connections may answer differently.
+//! `parse` takes the text apart (by `grammar`), with `stability` looking for what connections may answer differently.
 //! `facts` brings in what the catalogue says of the tables, through `names` that finds the column a
 //! name means. `placeholders` numbers the placeholders of a text that is repeated in a statement.
 //!
@@ -10,6 +10,7 @@
 
 mod facts;
 mod functions;
+mod grammar;
 mod names;
 mod parse;
 mod placeholders;
@@ -18,5 +19,5 @@ mod stability;
 mod tests;
 
 pub(crate) use facts::Facts;
-pub(crate) use parse::{Parsed, Text, parse};
+pub(crate) use parse::{Text, parse};
 pub(crate) use placeholders::number_placeholders;

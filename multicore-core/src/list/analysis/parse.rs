@@ -7,17 +7,10 @@ use sqlparser::ast::{
     BinaryOperator, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, OrderBySort, Query,
     Select, SelectItem, SetExpr, TableFactor, UnaryOperator, Value, visit_relations,
 };
-use sqlparser::dialect::{Dialect as Grammar, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
-use sqlparser::keywords::Keyword;
-use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
+use super::grammar::whole;
 use super::stability::{self, Verdict};
 use crate::db::{Dialect, TableName};
-
-/// What is not white space in a text that is taken apart. The tree of a longer one could be too deep
-/// for a thread's stack, since each operator of a chain is one level.
-const MOST_TOKENS: usize = 2_000;
 
 /// The parts of a list's statement: `SELECT {columns} FROM {tables} WHERE {filters} ORDER BY {keys}`.
 #[derive(Clone, Copy, Debug)]
@@ -161,44 +154,6 @@ impl Parsed {
     pub(crate) fn tables(&self) -> &[TableName] {
         &self.mentioned
     }
-}
-
-/// Reads the whole of `sql`.
-fn whole<T>(
-    dialect: Dialect,
-    sql: &str,
-    read: impl FnOnce(&mut Parser<'_>) -> Result<T, sqlparser::parser::ParserError>,
-) -> Option<T> {
-    let grammar: &dyn Grammar = match dialect {
-        Dialect::Sqlite => &SQLiteDialect {},
-        Dialect::Postgres => &PostgreSqlDialect {},
-        Dialect::MySql => &MySqlDialect {},
-    };
-    // Comments that are carried out by some versions of the server and not by others.
-    if dialect == Dialect::MySql && (sql.contains("/*!") || sql.contains("/*M!")) {
-        return None;
-    }
-    let tokens = Tokenizer::new(grammar, sql).tokenize().ok()?;
-    let mut count = 0;
-    for token in &tokens {
-        match token {
-            // What follows in the statement would become part of it.
-            Token::Whitespace(Whitespace::SingleLineComment { comment, .. }) if !comment.ends_with('\n') => {
-                return None;
-            }
-            Token::Whitespace(_) => {}
-            // Whether these bind less tightly than AND is a setting, or taken for the opposite.
-            Token::StringConcat if dialect == Dialect::MySql => return None,
-            Token::Word(word) if dialect == Dialect::MySql && word.keyword == Keyword::XOR => return None,
-            _ => count += 1,
-        }
-    }
-    if count > MOST_TOKENS {
-        return None;
-    }
-    let mut parser = Parser::new(grammar).with_tokens(tokens);
-    let read = read(&mut parser).ok()?;
-    (parser.peek_token_ref().token == Token::EOF).then_some(read)
 }
 
 /// Reads FROM.
@@ -411,17 +366,34 @@ fn namesakes(dialect: Dialect, select: &Select, name: &str) -> Vec<Option<Column
     found
 }
 
-/// Whether PostgreSQL may call an expression that has no alias by this name: a function by its own, a
-/// conversion by what it converts or into what.
+/// Whether PostgreSQL may call an expression that has no alias by this name: a function by its own, CASE
+/// by its ELSE, a conversion by what it converts or into what.
 fn may_be_called(expression: &Expr, name: &str) -> bool {
     match expression {
-        Expr::Function(function) => function
-            .name
-            .0
-            .last()
-            .and_then(|part| part.as_ident())
-            .is_none_or(|own| own.value.eq_ignore_ascii_case(name)),
-        Expr::Value(_) | Expr::BinaryOp { .. } | Expr::UnaryOp { .. } => false,
+        Expr::Function(function) => {
+            let own = function.name.0.last().and_then(|part| part.as_ident());
+            own.is_none_or(|own| own.value.eq_ignore_ascii_case(name))
+        }
+        Expr::Substring { .. }
+        | Expr::Trim { .. }
+        | Expr::Position { .. }
+        | Expr::Ceil { .. }
+        | Expr::Floor { .. } => {
+            matches!(name, "substring" | "trim" | "btrim" | "ltrim" | "rtrim" | "position" | "ceil" | "floor")
+        }
+        Expr::Case { else_result, .. } => {
+            let column = |result: &Expr| column(Dialect::Postgres, result).is_some_and(|c| c.name == name);
+            name == "case" || else_result.as_ref().is_some_and(|r| column(r) || may_be_called(r, name))
+        }
+        Expr::Value(_)
+        | Expr::BinaryOp { .. }
+        | Expr::UnaryOp { .. }
+        | Expr::InList { .. }
+        | Expr::Between { .. }
+        | Expr::Like { .. }
+        | Expr::ILike { .. }
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_) => false,
         other => other.to_string().to_lowercase().contains(&name.to_lowercase()),
     }
 }

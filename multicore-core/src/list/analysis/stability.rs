@@ -205,6 +205,9 @@ impl Visitor for Search<'_> {
                     self.refuse("it has a variable");
                 }
             }
+            Expr::CompoundIdentifier(parts) if parts.iter().any(|part| part.value.starts_with('@')) => {
+                self.refuse("it has a variable");
+            }
             Expr::BinaryOp { op, .. } if !is_harmless(op) => {
                 self.refuse("it has an operator that is not known to be immutable");
             }
