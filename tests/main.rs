@@ -15,6 +15,7 @@ mod pool;
 mod ranges;
 mod readme;
 mod snapshots;
+mod strategies;
 mod support;
 mod tasks;
 mod writers;

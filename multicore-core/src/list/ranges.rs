@@ -164,7 +164,7 @@ where
             helpers: AtomicUsize::new(0),
         });
         job.chunks.push(&mut waiting);
-        let _published = Published(&*job);
+        let mut published = Published { job: &*job, finished: false };
         for _ in 1..count {
             if self.core.registry.submit(Arc::clone(&job) as Arc<dyn Run<DB>>).is_err() {
                 break;
@@ -184,6 +184,7 @@ where
             }
         }
         let pieces = poll_fn(|context| job.chunks.poll_results(context)).await;
+        published.finished = true;
         let pieces: Option<Vec<Piece>> = pieces.into_iter().map(Result::ok).collect();
         let helpers = job.helpers.load(Ordering::Relaxed);
         Ok(match pieces {
@@ -282,13 +283,19 @@ struct Ranges<DB: SqlDatabase, W: Work> {
     helpers: AtomicUsize,
 }
 
-/// Stops the readers when the owner goes, however it goes.
-struct Published<'j, DB: SqlDatabase, W: Work>(&'j Ranges<DB, W>);
+/// Stops the readers when the owner goes before they have finished.
+struct Published<'j, DB: SqlDatabase, W: Work> {
+    job: &'j Ranges<DB, W>,
+    /// Nobody reads any more; a worker may still be ending its transaction.
+    finished: bool,
+}
 
 impl<DB: SqlDatabase, W: Work> Drop for Published<'_, DB, W> {
     fn drop(&mut self) {
-        self.0.chunks.close();
-        self.0.cancel.cancel();
+        self.job.chunks.close();
+        if !self.finished {
+            self.job.cancel.cancel();
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
 
@@ -51,7 +51,7 @@ pub(crate) struct Shape {
     pub(super) snapshots: bool,
     /// The types that cursors' values are cast to.
     pub(super) casts: OnceCell<Vec<Option<String>>>,
-    plans: Mutex<HashMap<(u32, u32), PlanKind>>,
+    plans: RwLock<HashMap<(u32, u32), PlanKind>>,
     pub(super) pays: Pays,
 }
 
@@ -63,7 +63,7 @@ impl Shape {
             proven,
             snapshots,
             casts: OnceCell::new(),
-            plans: Mutex::default(),
+            plans: RwLock::default(),
             pays: Pays::default(),
         }
     }
@@ -75,11 +75,11 @@ impl Shape {
 
     /// How a page of about this length and depth is run, if that was asked before.
     pub(super) fn plan(&self, rows: u64, skip: u64) -> Option<PlanKind> {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&bucket(rows, skip)).copied()
+        self.plans.read().unwrap_or_else(PoisonError::into_inner).get(&bucket(rows, skip)).copied()
     }
 
     pub(super) fn learn_plan(&self, rows: u64, skip: u64, plan: PlanKind) {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plans = self.plans.write().unwrap_or_else(PoisonError::into_inner);
         if plans.len() < MOST_PLANS {
             plans.insert(bucket(rows, skip), plan);
         }

@@ -81,8 +81,11 @@ async fn facts<DB: SqlDatabase>(
 
 /// Refuses an order that is not total, or has a key of which nobody said where its NULLs go.
 fn check_order<DB: SqlDatabase>(request: &Request<DB>, facts: &Facts) -> Result<(), ListError> {
-    for (key, nullable) in request.parts.keys.iter().zip(&facts.nullable) {
-        if *nullable == Some(true) && key.nulls.is_none() {
+    let keys = &request.parts.keys;
+    for (index, (key, nullable)) in keys.iter().zip(&facts.nullable).enumerate() {
+        // What is declared unique is declared never to be NULL.
+        let declared = request.unique && index + 1 == keys.len();
+        if *nullable == Some(true) && key.nulls.is_none() && !declared {
             return Err(ListError::Order {
                 key: key.sql.clone(),
                 why: "it may be NULL, and databases differ in where NULLs go: add `.nulls_first()` or \
@@ -93,7 +96,7 @@ fn check_order<DB: SqlDatabase>(request: &Request<DB>, facts: &Facts) -> Result<
     if facts.unique == Some(true) || request.unique {
         return Ok(());
     }
-    let key = request.parts.keys.last().map(|key| key.sql.clone()).unwrap_or_default();
+    let key = keys.last().map(|key| key.sql.clone()).unwrap_or_default();
     let why = if facts.unique == Some(false) {
         "several rows may have the same keys, so pages would repeat and lose rows: end the order in a \
          unique key"

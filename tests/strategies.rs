@@ -1,0 +1,224 @@
+//! Ways of reading a page: each gives the bytes of the plain statement, and what must not be split is not,
+//! whatever is asked for.
+
+use multicore_core::{
+    Consistency, Execution, FromRow, ListQuery, Mode, Multicore, OrderBy, Page, Reason, SqlDatabase,
+    Strategy, asc, desc,
+};
+use sqlx::{AssertSqlSafe, Executor, Pool, Sqlite, SqlitePool};
+
+use crate::clusters::Cluster;
+use crate::databases::{sqlite, with_mysql, with_postgres};
+use crate::support::{PLENTY, soon, unique, until_idle};
+
+type Row = (i64, Option<i64>, i64);
+
+/// Three thousand rows with ties and NULLs in `k`, ties in `m`.
+const TABLE: &str = "CREATE TABLE sample (id bigint NOT NULL PRIMARY KEY, k bigint, m bigint NOT NULL)";
+
+async fn fill<DB>(app: &Pool<DB>)
+where
+    DB: SqlDatabase,
+    for<'c> &'c mut <DB as sqlx::Database>::Connection: Executor<'c, Database = DB>,
+{
+    let mut connection = app.acquire().await.unwrap();
+    (&mut *connection).execute(TABLE).await.unwrap();
+    let row = |n: i64| match n % 5 {
+        0 => format!("({n}, NULL, {})", n % 7),
+        _ => format!("({n}, {}, {})", n * 7_919 % 101, n % 7),
+    };
+    let rows: Vec<_> = (1..=3_000).map(row).collect();
+    let sql = format!("INSERT INTO sample VALUES {}", rows.join(", "));
+    (&mut *connection).execute(AssertSqlSafe(sql)).await.unwrap();
+    for index in ["k, id", "m, id"] {
+        let name = &index[..1];
+        let sql = format!("CREATE INDEX sample_{name} ON sample ({index})");
+        (&mut *connection).execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+}
+
+async fn over<DB: SqlDatabase>(app: &Pool<DB>) -> Multicore<DB> {
+    let mc = Multicore::<DB>::builder().name(unique()).workers(2).cores(PLENTY).load_source(|| None);
+    let mc = mc.pool(app.clone()).start().await.unwrap();
+    until_idle(&mc).await;
+    mc
+}
+
+/// Orders of all kinds: one key, one direction, mixed, NULLs first and last.
+fn orders() -> Vec<Vec<OrderBy>> {
+    vec![
+        vec![asc("id")],
+        vec![desc("id")],
+        vec![asc("m"), asc("id")],
+        vec![desc("m"), desc("id")],
+        vec![desc("m"), asc("id")],
+        vec![asc("k").nulls_first(), asc("id")],
+        vec![asc("k").nulls_last(), asc("id")],
+        vec![desc("k").nulls_first(), asc("id")],
+        vec![desc("k").nulls_last(), desc("id")],
+        vec![desc("m"), asc("k").nulls_last(), desc("id")],
+    ]
+}
+
+async fn every_strategy_gives_the_same_bytes<DB>(app: Pool<DB>, splits: bool)
+where
+    DB: SqlDatabase,
+    Row: for<'r> FromRow<'r, DB::Row>,
+    i64: sqlx::Type<DB> + for<'e> sqlx::Encode<'e, DB>,
+    for<'c> &'c mut <DB as sqlx::Database>::Connection: Executor<'c, Database = DB>,
+{
+    fill(&app).await;
+    let mc = over(&app).await;
+    let query = |order: usize, above: Option<i64>| {
+        let query = ListQuery::<Row>::select("id, k, m").from("sample");
+        let query = query.order_by(orders().swap_remove(order));
+        match above {
+            None => query,
+            Some(above) => query.filter(|q| {
+                q.push("id > ").push_bind(above);
+            }),
+        }
+    };
+    let mut ranges = 0;
+    for order in 0..orders().len() {
+        for (limit, offset) in
+            [(10, 0), (1_000, 0), (1_500, 70), (700, 2_500), (100, 2_995), (10, 3_000), (10, 9_000)]
+        {
+            for above in [None, Some(1_000)] {
+                let page = Page { limit, offset };
+                let oracle = query(order, above).execution(Execution::Sequential);
+                let oracle = soon(mc.list(oracle, page, |row| row)).await.unwrap();
+                for strategy in [Strategy::Auto, Strategy::Single, Strategy::Ranges] {
+                    for consistency in [Consistency::Snapshot, Consistency::PerRange] {
+                        let ours = query(order, above).strategy(strategy).consistency(consistency);
+                        let list = soon(mc.list(ours, page, |row| row)).await.unwrap();
+                        let case =
+                            format!("order {order}, {page:?}, {above:?}, {strategy:?}, {consistency:?}");
+                        assert_eq!(list.rows(), oracle.rows(), "{case}");
+                        assert!(list.to_bytes() == oracle.to_bytes(), "{case}");
+                        let ranged = list.strategy() == Strategy::Ranges;
+                        ranges += usize::from(ranged);
+                        if consistency == Consistency::Snapshot && !splits {
+                            assert!(!ranged, "{case}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(ranges > 0, "nothing was read in ranges");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_strategy_gives_the_same_bytes_on_sqlite() {
+    let (_folder, app) = sqlite().await;
+    every_strategy_gives_the_same_bytes(app, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_strategy_gives_the_same_bytes_on_postgres() {
+    with_postgres(async |app| every_strategy_gives_the_same_bytes(app, true).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_strategy_gives_the_same_bytes_on_mysql() {
+    with_mysql(async |app| every_strategy_gives_the_same_bytes(app, false).await).await;
+}
+
+/// Asks for ranges, and tells what came of it.
+async fn asked_for_ranges(mc: &Multicore<Sqlite>, query: ListQuery<(i64,), Sqlite>) -> (Strategy, usize) {
+    let list = soon(mc.list(query.strategy(Strategy::Ranges), Page { limit: 10, offset: 3 }, |row| row));
+    let list = list.await.unwrap();
+    (list.strategy(), list.rows())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_must_not_be_split_is_not() {
+    let (_folder, app) = sqlite().await;
+    fill(&app).await;
+    app.execute("CREATE VIEW seen AS SELECT id FROM sample").await.unwrap();
+    let mc = over(&app).await;
+    let select = |columns: &'static str, tables: &'static str| {
+        ListQuery::<(i64,)>::select::<Sqlite>(columns).from(tables)
+    };
+    assert_eq!(
+        asked_for_ranges(&mc, select("id", "sample").order_by([asc("id")])).await,
+        (Strategy::Ranges, 10),
+        "a plain list"
+    );
+    for (why, query) in [
+        ("groups", select("m", "sample GROUP BY m").order_by([asc("m").unique()])),
+        ("distinct rows", select("DISTINCT m", "sample").order_by([asc("m").unique()])),
+        ("a view", select("id", "seen").order_by([asc("id").unique()])),
+        ("a subquery", select("id", "(SELECT id FROM sample) AS s").order_by([asc("id").unique()])),
+        ("the time", select("id + 0 * strftime('%s')", "sample").order_by([asc("id")])),
+        ("a window", select("row_number() OVER (ORDER BY id)", "sample").order_by([asc("id")])),
+        (
+            "a join that multiplies rows",
+            select("a.id", "sample a JOIN sample b ON b.m = a.m AND b.id < 20")
+                .order_by([asc("a.id").unique()]),
+        ),
+        ("the program's wish", select("id", "sample").order_by([asc("id")]).execution(Execution::Sequential)),
+    ] {
+        let (strategy, rows) = asked_for_ranges(&mc, query).await;
+        assert_eq!(strategy, Strategy::Single, "{why}");
+        assert!(rows > 0, "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_in_memory_is_read_by_one_statement() {
+    let app = SqlitePool::connect("sqlite::memory:").await.unwrap();
+    fill(&app).await;
+    let mc = over(&app).await;
+    let query = ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
+    assert_eq!(asked_for_ranges(&mc, query).await, (Strategy::Single, 10));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_on_another_server_take_no_part() {
+    let (Some(one), Some(other)) = (Cluster::primary().await, Cluster::primary().await) else { return };
+    let app = one.pool(2);
+    fill(&app).await;
+    // The same rows; what differs is only seen by who looks for it.
+    fill(&other.pool(1)).await;
+    sqlx::raw_sql("DELETE FROM sample WHERE id > 1500").execute(&other.pool(1)).await.unwrap();
+    app.set_connect_options(other.options());
+    let mc = over(&app).await;
+    app.set_connect_options(one.options());
+    for _ in 0..20 {
+        let query = ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
+        let query = query.strategy(Strategy::Ranges);
+        let list = soon(mc.list(query, Page { limit: 3_000, offset: 0 }, |row| row)).await.unwrap();
+        assert_eq!(list.rows(), 3_000);
+        assert_eq!(list.mode(), Mode::Sequential(Reason::Unclaimed));
+        assert_eq!(list.strategy(), Strategy::Ranges);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_in_a_range_is_the_one_statements_failure() {
+    let (_folder, app) = sqlite().await;
+    fill(&app).await;
+    let mc = over(&app).await;
+    for bad in [&[100_i64, 2_900][..], &[2_900], &[1]] {
+        let query = ListQuery::<Row>::select("id, k, m").from("sample").order_by([asc("id")]);
+        let list = mc.list(
+            query.strategy(Strategy::Ranges),
+            Page { limit: 3_000, offset: 0 },
+            move |row: Row| -> Row {
+                if bad.contains(&row.0) {
+                    std::panic::resume_unwind(Box::new(format!("row {}", row.0)));
+                }
+                row
+            },
+        );
+        let error = soon(list).await.unwrap_err();
+        let first = format!("row {}", bad[0]);
+        assert!(
+            matches!(&error, multicore_core::ListError::Panicked { message } if *message == first),
+            "{error:?}"
+        );
+        until_idle(&mc).await;
+    }
+}
