@@ -20,6 +20,7 @@
 mod sync;
 
 mod admission;
+mod builder;
 mod core;
 mod cursor_secret;
 mod db;
@@ -39,11 +40,12 @@ mod worker;
 
 pub use self::{
     admission::{InvalidLoadLimit, LoadLimit},
+    builder::Builder,
     cursor_secret::CursorSecret,
     db::Database,
     error::{BoxError, RangesError, StartError, StartStep, TaskError},
     mode::{Decisions, Execution, Mode, Reason},
-    pool::{Builder, Multicore, ShutdownReport, Stats},
+    pool::{Multicore, ShutdownReport, Stats},
     ranges::ranges,
     task::Task,
 };

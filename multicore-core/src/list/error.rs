@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::db::{Meaning, SqlDatabase};
 use crate::error::BoxError;
+use crate::job::Failure;
 use crate::list::cursor::CursorError;
 
 /// Why there is no list. Display never says what the database or its driver said; that is in
@@ -86,6 +87,14 @@ pub(super) fn statement_error<DB: SqlDatabase>(error: sqlx::Error, filtered: boo
         Meaning::Value if filtered => ListError::Filter(error.into()),
         Meaning::Value | Meaning::Statement => ListError::Statement(error.into()),
         Meaning::Lost | Meaning::Other => ListError::from(error),
+    }
+}
+
+/// The failure of a chunk as a list's error.
+pub(super) fn unwrap_failure(failure: Failure<ListError>) -> ListError {
+    match failure {
+        Failure::Error(error) => error,
+        Failure::Panicked(message) => ListError::Panicked { message },
     }
 }
 

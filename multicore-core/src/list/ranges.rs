@@ -26,7 +26,6 @@ use super::cursor::KeyValue;
 use super::lease::Lease;
 use super::plan::{self, Parts, Read};
 use super::query::{Consistency, Request, Statement};
-use super::read::Got;
 use super::render::Elements;
 use super::rows::{Look, Rows, Seen};
 use super::shape::Shape;
@@ -40,6 +39,15 @@ use crate::job::{Failure, Work, guarded};
 use crate::mode::{Execution, Mode, Reason};
 use crate::ranges::ranges;
 use crate::worker::{Condition, Run, Worker};
+
+/// What a way of reading gave.
+pub(super) struct Got {
+    pub(super) outs: Vec<Elements>,
+    pub(super) seen: Seen,
+    pub(super) mode: Mode,
+    /// Rows of the whole list, where that was asked for.
+    pub(super) count: Option<u64>,
+}
 
 /// A page to be read in ranges.
 pub(super) struct Ranged<'a, DB: SqlDatabase, W> {

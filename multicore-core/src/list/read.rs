@@ -10,25 +10,25 @@ use futures_core::Stream;
 
 use super::ListError;
 use super::cursor::{self, KeyValue};
-use super::error::statement_error;
+use super::error::{statement_error, unwrap_failure};
 use super::lease::Lease;
+use super::page::List;
 use super::paging::{Around, Paging, Start};
 use super::plan::{self, Read};
 use super::query::{Consistency, Request, Statement, Strategy};
-use super::ranges::{self, Ranged};
+use super::ranges::{self, Got, Ranged};
 use super::render::{Elements, array};
 use super::rows::{Look, Rows, Seen};
-use super::run::List;
 use super::shape::Shape;
 use super::strategy::{self, Case};
 use super::survey;
 use crate::admission::cost::CostModel;
 use crate::core::Core;
 use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
+use crate::job::Work;
 use crate::job::owner::Owner;
-use crate::job::{Failure, Work};
 use crate::map::Ready;
-use crate::mode::{Execution, Mode};
+use crate::mode::Execution;
 
 /// Up to this depth a statement that takes its rows off an index soon ends by itself.
 const SHALLOW: u64 = 1_000;
@@ -42,15 +42,6 @@ pub(super) struct PageRead<'a, DB: SqlDatabase, W> {
     model: &'a Arc<CostModel>,
     /// The keys' values where the page starts, if it starts at a cursor.
     cursor: Vec<KeyValue>,
-}
-
-/// What a way of reading gave.
-pub(super) struct Got {
-    pub(super) outs: Vec<Elements>,
-    pub(super) seen: Seen,
-    pub(super) mode: Mode,
-    /// Rows of the whole list, where that was asked for.
-    pub(super) count: Option<u64>,
 }
 
 impl<'a, DB, W> PageRead<'a, DB, W>
@@ -368,14 +359,6 @@ where
             }
         }
         Ok(around)
-    }
-}
-
-/// The failure of a chunk as a list's error.
-pub(super) fn unwrap_failure(failure: Failure<ListError>) -> ListError {
-    match failure {
-        Failure::Error(error) => error,
-        Failure::Panicked(message) => ListError::Panicked { message },
     }
 }
 

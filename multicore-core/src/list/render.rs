@@ -11,7 +11,6 @@ use sqlx::FromRow;
 
 use super::ListError;
 use super::format::{CsvRows, Format, csv_header, csv_rows, encode_error};
-use super::stream::Rendering;
 use crate::db::SqlDatabase;
 use crate::job::Work;
 
@@ -37,6 +36,15 @@ impl<DB, R, V, F> Render<DB, R, V, F> {
         let row_bytes = AtomicUsize::new(ROW_BYTES);
         Render { render, format, header: OnceLock::new(), row_bytes, types: PhantomData }
     }
+}
+
+/// What an export asks of the work besides doing it.
+pub(super) trait Rendering: Work<Out = Elements, Error = ListError> {
+    /// What a row needed last, in bytes.
+    fn row_bytes(&self) -> usize;
+
+    /// The line that names the columns, once a row was rendered; empty in a format without one.
+    fn header(&self) -> &[u8];
 }
 
 /// Encoded rows. Those of a JSON array each have a comma before them.

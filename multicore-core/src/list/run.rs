@@ -4,64 +4,21 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 use sqlx::FromRow;
 
 use super::ListError;
 use super::format::Format;
-use super::paging::{Around, Paging};
-use super::query::{ListQuery, Request, Strategy, number};
+use super::page::List;
+use super::paging::Paging;
+use super::query::{ListQuery, Request, number};
 use super::read::PageRead;
 use super::render::{Elements, Render};
 use crate::admission::cost::CostModel;
 use crate::db::SqlDatabase;
 use crate::job::Work;
-use crate::mode::Mode;
 use crate::pool::Multicore;
 use crate::task::within;
-
-/// A page as JSON, in pieces that follow each other.
-#[derive(Debug)]
-pub struct List {
-    pub(super) chunks: Vec<Bytes>,
-    pub(super) rows: usize,
-    pub(super) mode: Mode,
-    pub(super) strategy: Strategy,
-    pub(super) around: Around,
-}
-
-impl List {
-    /// The pieces of the JSON array, brackets included, in order.
-    pub fn into_chunks(self) -> Vec<Bytes> {
-        self.chunks
-    }
-
-    /// How many rows the page has.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// How it was made.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
-    /// How it was read: [`Single`](Strategy::Single) or [`Ranges`](Strategy::Ranges).
-    pub fn strategy(&self) -> Strategy {
-        self.strategy
-    }
-
-    /// What is around it.
-    pub fn around(&self) -> &Around {
-        &self.around
-    }
-
-    /// The JSON array in one piece.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.chunks.concat()
-    }
-}
 
 impl<DB: SqlDatabase> Multicore<DB> {
     /// Reads one page and returns it as a JSON array. The caller's own task reads the rows from a

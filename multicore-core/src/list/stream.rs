@@ -19,18 +19,17 @@ use sqlx::FromRow;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ListError;
+use super::error::unwrap_failure;
 use super::format::Format;
 use super::lease::Lease;
 use super::plan::{self, Read};
 use super::query::{ListQuery, Request, Statement};
-use super::read::unwrap_failure;
-use super::render::{Elements, Render};
+use super::render::{Elements, Render, Rendering};
 use super::rows::{Look, Rows};
 use super::survey;
 use crate::admission::cost::CostModel;
 use crate::core::Core;
 use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
-use crate::job::Work;
 use crate::job::owner::{Owner, Wish};
 use crate::mode::{Mode, Reason};
 use crate::pool::Multicore;
@@ -321,15 +320,6 @@ fn together(one: Mode, other: Mode) -> Mode {
         (Mode::Sequential(Reason::TooSmall), other) => other,
         (one, Mode::Sequential(_)) => one,
     }
-}
-
-/// What a maker asks of the work besides doing it.
-pub(super) trait Rendering: Work<Out = Elements, Error = ListError> {
-    /// What a row needed last, in bytes.
-    fn row_bytes(&self) -> usize;
-
-    /// The line that names the columns, once a row was rendered; empty in a format without one.
-    fn header(&self) -> &[u8];
 }
 
 /// So many rows of a statement as a stream of their own.
