@@ -1,5 +1,5 @@
-//! A pool's life: its threads, statistics, shutting down. Settings and start are in `builder`. What runs on it is in `task`, `map`,
-//! `range_job` and `list`.
+//! A pool's life: its threads, statistics, shutting down. Settings and start are in `builder`; what runs
+//! on it is in `task`, `map`, `range_job` and `list`.
 
 use std::fmt;
 use std::sync::atomic::Ordering;

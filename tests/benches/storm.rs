@@ -1,6 +1,7 @@
 //! Clients that leave in the middle of a page: how long until their backends are idle again, whether a
-//! cancel ever meets another statement, and whether a connection is lost. Waves of four, over a pool of
-//! four connections on PostgreSQL. Run with `cargo bench -p multicore-tests --bench storm`.
+//! cancel ever meets another statement, and whether a connection is lost. A thousand clients one at a time,
+//! and a thousand in waves of four, over a pool of four connections on PostgreSQL. Run with
+//! `cargo bench -p multicore-tests --bench storm`.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Postgres};
 use tokio::runtime::Runtime;
 
-const WAVES: usize = 250;
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 1_000;
+const CONNECTIONS: usize = 4;
 
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
@@ -33,46 +34,52 @@ async fn storm() {
     look.execute("INSERT INTO number SELECT generate_series(1, 10000)").await.expect("rows");
     look.execute("ANALYZE number").await.expect("statistics");
 
-    let pool = PgPoolOptions::new().max_connections(CLIENTS as u32);
+    let pool = PgPoolOptions::new().max_connections(CONNECTIONS as u32);
     let pool = pool.connect_lazy_with(options.application_name("storm"));
     let mc = Multicore::<Postgres>::builder().pool(pool.clone()).start().await.expect("a pool");
+    for at_once in [1, CONNECTIONS] {
+        waves(&mc, &mut look, at_once).await;
+    }
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm'";
+    let backends: i64 = sqlx::query_scalar(sql).fetch_one(&mut look).await.expect("a count");
+    let workers = mc.stats().workers;
+    println!("backends: {backends} of {} ({CONNECTIONS} + {workers} workers + 1)", CONNECTIONS + workers + 1);
+    mc.shutdown(Duration::from_secs(5)).await;
+    pool.close().await;
+    look.close().await.expect("closed");
+    admin.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.expect("dropped");
+}
+
+/// Lets clients leave, so many at once, and tells how long their backends go on.
+async fn waves(mc: &Multicore<Postgres>, look: &mut PgConnection, at_once: usize) {
     let mut times = Vec::new();
     let mut stray = 0;
-    for _ in 0..WAVES {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(endless(mc.clone()))).collect();
-        while active(&mut look).await < CLIENTS as i64 {}
+    for _ in 0..CLIENTS / at_once {
+        let clients: Vec<_> = (0..at_once).map(|_| tokio::spawn(endless(mc.clone()))).collect();
+        while active(look).await < at_once as i64 {}
         let left = Instant::now();
         clients.iter().for_each(|client| client.abort());
-        while active(&mut look).await > 0 {}
+        while active(look).await > 0 {}
         times.push(left.elapsed());
         for client in clients {
             let _aborted = client.await;
         }
         // Whoever comes next is not cancelled in their place.
-        for _ in 0..CLIENTS {
+        for _ in 0..CONNECTIONS {
             let query = ListQuery::<(i64,)>::select("id").from("number").order_by([asc("id")]);
             stray += usize::from(mc.list(query, Page { limit: 10, offset: 0 }, |row| row).await.is_err());
         }
     }
     times.sort_unstable();
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize].as_secs_f64() * 1e3;
-    println!("{} clients left in waves of {CLIENTS}", WAVES * CLIENTS);
     println!(
-        "a wave's backends idle again: p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
+        "{CLIENTS} clients left, {at_once} at once: backends idle again after p50 {:.2} ms, p99 {:.2} ms, at most \
+         {:.2} ms; lists that a cancel met in another's place: {stray}",
         at(0.5),
         at(0.99),
         at(1.0)
     );
-    println!("lists that a cancel met in another's place: {stray}");
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm'";
-    let backends: i64 = sqlx::query_scalar(sql).fetch_one(&mut look).await.expect("a count");
-    let workers = mc.stats().workers;
-    println!("backends: {backends} of {} ({CLIENTS} + {workers} workers + 1)", CLIENTS + workers + 1);
     assert_eq!(stray, 0);
-    mc.shutdown(Duration::from_secs(5)).await;
-    pool.close().await;
-    look.close().await.expect("closed");
-    admin.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await.expect("dropped");
 }
 
 /// A list over a hundred million pairs, none of which is in it.

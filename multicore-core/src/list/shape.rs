@@ -17,9 +17,6 @@ use crate::db::{Catalogue, PlanKind};
 /// More shapes than a program has queries: text with values in it makes a new one each time, and must
 /// not fill the memory.
 const MOST_SHAPES: usize = 1_024;
-/// How many lengths and depths of pages are told apart for one shape.
-const MOST_PLANS: usize = 64;
-
 /// The shapes of one pool, by their text, and what is known of tables.
 #[derive(Default)]
 pub(crate) struct Shapes {
@@ -51,7 +48,7 @@ pub(crate) struct Shape {
     pub(super) snapshots: bool,
     /// The types that cursors' values are cast to.
     pub(super) casts: OnceCell<Vec<Option<String>>>,
-    plans: RwLock<HashMap<(u32, u32), PlanKind>>,
+    plans: RwLock<HashMap<u32, PlanKind>>,
     pub(super) pays: Pays,
 }
 
@@ -73,22 +70,19 @@ impl Shape {
         self.facts.splits.is_ok() && self.proven
     }
 
-    /// How a page of about this length and depth is run, if that was asked before.
-    pub(super) fn plan(&self, rows: u64, skip: u64) -> Option<PlanKind> {
-        self.plans.read().unwrap_or_else(PoisonError::into_inner).get(&bucket(rows, skip)).copied()
+    /// How a page of about this length is run, if that was asked before.
+    pub(super) fn plan(&self, rows: u64) -> Option<PlanKind> {
+        self.plans.read().unwrap_or_else(PoisonError::into_inner).get(&magnitude(rows)).copied()
     }
 
-    pub(super) fn learn_plan(&self, rows: u64, skip: u64, plan: PlanKind) {
-        let mut plans = self.plans.write().unwrap_or_else(PoisonError::into_inner);
-        if plans.len() < MOST_PLANS {
-            plans.insert(bucket(rows, skip), plan);
-        }
+    pub(super) fn learn_plan(&self, rows: u64, plan: PlanKind) {
+        self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(magnitude(rows), plan);
     }
 }
 
 /// Databases choose by size; within a factor of two they choose alike.
-fn bucket(rows: u64, skip: u64) -> (u32, u32) {
-    (u64::BITS - rows.leading_zeros(), u64::BITS - skip.leading_zeros())
+fn magnitude(rows: u64) -> u32 {
+    u64::BITS - rows.leading_zeros()
 }
 
 /// A query's text without its values.

@@ -107,20 +107,22 @@ fn check_order<DB: SqlDatabase>(request: &Request<DB>, facts: &Facts) -> Result<
     Err(ListError::Order { key, why })
 }
 
-/// How the database runs a page of this length and depth; asked at the first of about that size.
+/// How the database runs a page of this length at the list's start; asked at the first of about that length.
+/// Not at the page's own depth: deep down a database may sort rather than walk an index past what it leaves
+/// out, which a page that is located need not walk.
 pub(super) async fn plan<DB: SqlDatabase>(
     shape: &Shape,
     connection: &mut <DB as sqlx::Database>::Connection,
     request: &Request<DB>,
     read: &Read,
 ) -> Result<PlanKind, ListError> {
-    let (rows, skip) = (read.rows.unwrap_or(u64::MAX), read.skip.unwrap_or(0));
-    if let Some(plan) = shape.plan(rows, skip) {
+    let rows = read.rows.unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs());
+    if let Some(plan) = shape.plan(rows) {
         return Ok(plan);
     }
-    let asked = Read { rows: Some(rows.min(i64::MAX.unsigned_abs())), skip: Some(skip), ..Read::default() };
+    let asked = Read { rows: Some(rows), skip: Some(0), ..Read::default() };
     let plan = explain(connection, request, &asked).await?;
-    shape.learn_plan(rows, skip, plan);
+    shape.learn_plan(rows, plan);
     Ok(plan)
 }
 
