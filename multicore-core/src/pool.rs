@@ -189,7 +189,8 @@ impl<DB: Database> Multicore<DB> {
             let _unwound =
                 tokio::time::timeout(UNWIND_WITHIN, ended.wait_for(|ended| *ended == workers)).await;
         }
-        core.control.close().await;
+        // One that hangs is closed by the end of the runtime all the same.
+        let _closed = tokio::time::timeout(UNWIND_WITHIN, core.control.close()).await;
         let all_ended = *ended.borrow() == workers;
         let cut = core.cut.swap(0, Ordering::Relaxed);
         let mut report = ShutdownReport { joined: 0, cut, stuck: Vec::new() };

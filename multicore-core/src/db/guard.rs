@@ -54,6 +54,9 @@ pub(crate) fn random() -> u64 {
 /// has begun is lost.
 const CANCEL_AGAIN: Duration = Duration::from_millis(5);
 
+/// How long the control connection may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
 /// What the control connection is asked.
 #[doc(hidden)]
 #[derive(Clone, Debug)]
@@ -199,13 +202,26 @@ impl Stopping {
     }
 
     /// The statement has ended; returns when no cancel is on its way any more.
-    async fn end(self) {
-        self.state.ended.store(true, Ordering::Relaxed);
-        self.state.end.notify_one();
-        if let Some(task) = self.task {
+    async fn end(mut self) {
+        self.state.stop();
+        if let Some(task) = self.task.take() {
             // It does not panic; were its runtime gone, so would be its cancels.
             let _ended = task.await;
         }
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        // Also when the connection was given up before its statement ended.
+        self.state.stop();
+    }
+}
+
+impl StopState {
+    fn stop(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.end.notify_one();
     }
 }
 
@@ -236,6 +252,12 @@ impl<DB: Database> Inner<DB> {
         self.ask_on(&mut *self.connection.lock().await, ask).await
     }
 
+    /// The answer on a connection that may hang; it is not used again then.
+    async fn answer(connection: &mut DB::Connection, ask: &Ask) -> Result<i64, BoxError> {
+        let answer = tokio::time::timeout(ANSWER_WITHIN, DB::ask(connection, ask)).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_WITHIN:?}").into()))
+    }
+
     async fn ask_on(&self, slot: &mut Option<DB::Connection>, ask: &Ask) -> Result<i64, BoxError> {
         let kept = slot.take();
         let used_before = kept.is_some();
@@ -243,11 +265,11 @@ impl<DB: Database> Inner<DB> {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let mut answer = DB::ask(&mut connection, ask).await;
+        let mut answer = Self::answer(&mut connection, ask).await;
         if answer.is_err() && used_before {
             // It may have been lost since it was last used.
             connection = self.connect().await?;
-            answer = DB::ask(&mut connection, ask).await;
+            answer = Self::answer(&mut connection, ask).await;
         }
         if answer.is_ok() {
             *slot = Some(connection);
