@@ -2,6 +2,7 @@
 //! sequential path, one request at a time, on SQLite and PostgreSQL. Run with
 //! `cargo bench -p multicore-tests --bench list`.
 
+mod databases;
 mod people;
 mod ratio;
 mod turns;
@@ -25,12 +26,9 @@ fn main() {
     println!("rows x us a row: how many times faster than the plain handler (middle half of the rounds)");
     let sqlite = runtime.block_on(people::sqlite());
     cells(&runtime, "SQLite", &sqlite);
-    match runtime.block_on(people::postgres()) {
-        Some(postgres) => {
-            cells(&runtime, "PostgreSQL", &postgres);
-            runtime.block_on(postgres.clean_up());
-        }
-        None => println!("SKIPPED: no PostgreSQL (MULTICORE_TEST_POSTGRES_URL)"),
+    if let Some(postgres) = runtime.block_on(people::postgres()) {
+        cells(&runtime, "PostgreSQL", &postgres);
+        runtime.block_on(postgres.clean_up());
     }
 }
 

@@ -2,6 +2,7 @@
 //! the promise: 1.3 times the body plus what the plain handler needs. Run with
 //! `cargo bench -p multicore-tests --bench memory`.
 
+mod databases;
 mod people;
 
 use axum::Router;
@@ -23,12 +24,9 @@ fn main() {
     println!("|---|---|---|---|---|");
     let sqlite = runtime.block_on(people::sqlite());
     cells(&runtime, "SQLite", &sqlite);
-    match runtime.block_on(people::postgres()) {
-        Some(postgres) => {
-            cells(&runtime, "PostgreSQL", &postgres);
-            runtime.block_on(postgres.clean_up());
-        }
-        None => println!("SKIPPED: no PostgreSQL (MULTICORE_TEST_POSTGRES_URL)"),
+    if let Some(postgres) = runtime.block_on(people::postgres()) {
+        cells(&runtime, "PostgreSQL", &postgres);
+        runtime.block_on(postgres.clean_up());
     }
 }
 

@@ -12,23 +12,20 @@ use multicore_axum::{
     Config, Execution, LimitOffset, ListError, ListQuery, Listing, Multicore, MulticoreLayer, asc, ranges,
 };
 use serde::Deserialize;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Sqlite};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 use tokio::task::JoinSet;
+
+use crate::databases::{self, PostgresDatabase};
 
 /// Rows of the common data set.
 const PEOPLE: u32 = 10_000;
-/// Connections of the application's pool.
-const CONNECTIONS: u32 = 10;
 
 /// A router over a seeded database, and what goes with it at the end.
 pub(crate) struct Served {
     pub(crate) router: Router,
     /// The folder of the SQLite file.
     _folder: Option<tempfile::TempDir>,
-    /// The PostgreSQL database.
-    database: Option<(PgConnectOptions, String, PgPool)>,
+    database: Option<PostgresDatabase>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -136,31 +133,17 @@ macro_rules! routes {
 
 /// The routes over a new SQLite file.
 pub(crate) async fn sqlite() -> Served {
-    let folder = tempfile::tempdir().expect("a folder");
-    let options = SqliteConnectOptions::new()
-        .filename(folder.path().join("people.db"))
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal);
-    let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).connect_with(options).await;
-    let pool = pool.expect("a database");
+    let (folder, pool) = databases::sqlite().await;
     fill(&pool).await;
     Served { router: routes!(Sqlite, pool, "LIMIT ? OFFSET ?"), _folder: Some(folder), database: None }
 }
 
 /// The routes over a new PostgreSQL database, if there is a server.
 pub(crate) async fn postgres() -> Option<Served> {
-    let url = std::env::var("MULTICORE_TEST_POSTGRES_URL");
-    let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
-    let options: PgConnectOptions = url.parse().expect("a PostgreSQL URL");
-    let mut admin = PgConnection::connect_with(&options).await.ok()?;
-    let name = format!("multicore_bench_{}", std::process::id());
-    admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
-    let pool =
-        PgPoolOptions::new().max_connections(CONNECTIONS).connect_with(options.clone().database(&name));
-    let pool = pool.await.expect("a pool");
-    fill(&pool).await;
-    let router = routes!(Postgres, pool.clone(), "LIMIT $1 OFFSET $2");
-    Some(Served { router, _folder: None, database: Some((options, name, pool)) })
+    let database = PostgresDatabase::new().await?;
+    fill(&database.pool).await;
+    let router = routes!(Postgres, database.pool.clone(), "LIMIT $1 OFFSET $2");
+    Some(Served { router, _folder: None, database: Some(database) })
 }
 
 async fn fill<DB: example_app::database::AppDatabase>(pool: &sqlx::Pool<DB>) {
@@ -173,11 +156,8 @@ impl Served {
     /// Drops the database.
     pub(crate) async fn clean_up(self) {
         drop(self.router);
-        if let Some((options, name, pool)) = self.database {
-            pool.close().await;
-            let mut admin = PgConnection::connect_with(&options).await.expect("a connection");
-            let sql = format!("DROP DATABASE {name} WITH (FORCE)");
-            admin.execute(AssertSqlSafe(sql)).await.expect("dropped");
+        if let Some(database) = self.database {
+            database.clean_up().await;
         }
     }
 }

@@ -3,6 +3,7 @@
 //! neighbour's 99th percentile, for the plain handler, a `JoinSet` over the pool, and ours. Run with
 //! `cargo bench -p multicore-tests --bench saturation`.
 
+mod databases;
 mod people;
 mod ratio;
 
@@ -31,12 +32,9 @@ fn main() {
     println!("ratios to the plain handler, median of {ROUNDS} rounds (middle half)");
     let sqlite = runtime.block_on(people::sqlite());
     cells(&runtime, "SQLite", &sqlite);
-    match runtime.block_on(people::postgres()) {
-        Some(postgres) => {
-            cells(&runtime, "PostgreSQL", &postgres);
-            runtime.block_on(postgres.clean_up());
-        }
-        None => println!("SKIPPED: no PostgreSQL (MULTICORE_TEST_POSTGRES_URL)"),
+    if let Some(postgres) = runtime.block_on(people::postgres()) {
+        cells(&runtime, "PostgreSQL", &postgres);
+        runtime.block_on(postgres.clean_up());
     }
 }
 

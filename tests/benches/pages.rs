@@ -1,0 +1,418 @@
+//! Pages of a table of 300,000 rows of about 1 kB, ours beside `SELECT … ORDER BY … LIMIT … OFFSET` with
+//! sqlx's `fetch_all` and serde_json: pages deep in the table, pages long enough to be read in ranges, what
+//! ranges pay for one snapshot, and pages that the database has to sort. On SQLite and PostgreSQL. Run
+//! with `cargo bench -p multicore-tests --bench pages`, or name some of `deep`, `long`, `snapshot`, `sort`.
+
+mod databases;
+mod ratio;
+mod turns;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use databases::PostgresDatabase;
+use multicore_core::{
+    Consistency, Execution, List, ListQuery, Multicore, Page, Paging, SqlDatabase, Start, Strategy, asc,
+};
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Executor, FromRow, PgConnection, PgPool, Pool, Postgres, Sqlite, SqlitePool};
+use tokio::runtime::Runtime;
+use turns::{Times, faster, interleave};
+
+const LIMIT: u64 = 1_000;
+const LONG: u64 = 10_000;
+const DEPTHS: [u64; 3] = [0, 10_000, 100_000];
+/// About how long one contestant of a cell takes, in seconds.
+const TURNS: f64 = 3.0;
+/// Rounds of what is told in microseconds.
+const FINE_ROUNDS: usize = 1_501;
+
+/// Keys of an order. The first two come off an index, `r` has none.
+const BY_K: &[&str] = &["k", "id"];
+const BY_ID: &[&str] = &["id"];
+const BY_R: &[&str] = &["r", "id"];
+
+#[derive(FromRow, Serialize)]
+struct Item {
+    id: i64,
+    k: i32,
+    text: String,
+}
+
+/// A row with next to nothing in it.
+#[derive(FromRow, Serialize)]
+struct Small {
+    id: i64,
+    k: i32,
+}
+
+fn main() {
+    let runtime = Runtime::new().expect("a runtime");
+    println!("how many times faster than the plain handler (middle half of the rounds)");
+    let (_folder, pool) = runtime.block_on(databases::sqlite());
+    runtime.block_on(fill_sqlite(&pool));
+    all(&runtime, "SQLite", &pool);
+    if let Some(database) = runtime.block_on(PostgresDatabase::new()) {
+        runtime.block_on(fill_postgres(&database.pool));
+        all(&runtime, "PostgreSQL", &database.pool);
+        if wanted("snapshot") {
+            runtime.block_on(exported(&database.pool));
+        }
+        runtime.block_on(database.clean_up());
+    }
+}
+
+fn all<DB: Peer>(runtime: &Runtime, name: &str, pool: &Pool<DB>) {
+    if wanted("deep") {
+        println!("\n{name}: {LIMIT} rows, deep");
+        deep(&Served::new(runtime, pool));
+    }
+    if wanted("long") {
+        println!("\n{name}: {LONG} rows from the start");
+        // What one way of reading has taught must not help the other.
+        long(&Served::new(runtime, pool), &Served::new(runtime, pool));
+    }
+    if wanted("snapshot") {
+        println!("\n{name}: {LIMIT} small rows in ranges, on one snapshot and on any");
+        snapshot(&Served::new(runtime, pool));
+    }
+    if wanted("sort") {
+        println!("\n{name}: {LIMIT} rows in an order without an index");
+        sort(&Served::new(runtime, pool));
+    }
+}
+
+fn deep<DB: Peer>(served: &Served<'_, DB>) {
+    println!("| order, offset | plain ms | ours, by offset | ours, by cursor | in ranges |");
+    println!("|---|---|---|---|---|");
+    for (name, order) in [("k, id", BY_K), ("id", BY_ID)] {
+        for offset in DEPTHS {
+            let page = Page { limit: LIMIT, offset };
+            let start = match offset {
+                0 => Start::First,
+                _ => Start::After(served.cursor(order, offset)),
+            };
+            let by_cursor = Paging { limit: LIMIT, start, look_ahead: true };
+            let [offsets, cursors] = [page.into(), by_cursor].map(|page| served.ours(order, page, |q| q));
+            served.check(order, page, &[&offsets, &cursors]);
+            let times = served.race(vec![
+                Box::new(|| served.plain(order, page)),
+                Box::new(|| offsets.run()),
+                Box::new(|| cursors.run()),
+            ]);
+            let [plain, by_offset, by_cursor] = &times[..] else { unreachable!("three contestants") };
+            println!(
+                "| {name}, {offset} | {:.1} | {} | {} | {}, {} |",
+                millis(plain),
+                faster(plain, by_offset),
+                faster(plain, by_cursor),
+                offsets.ranged(),
+                cursors.ranged(),
+            );
+        }
+    }
+}
+
+fn long<DB: Peer>(free: &Served<'_, DB>, forced: &Served<'_, DB>) {
+    println!("| order | plain ms | ours | one statement | ranges | ours in ranges |");
+    println!("|---|---|---|---|---|---|");
+    for (name, order) in [("k, id", BY_K), ("id", BY_ID)] {
+        let page = Page { limit: LONG, offset: 0 };
+        let auto = free.ours(order, page.into(), |q| q);
+        let single = forced.ours(order, page.into(), |q| q.strategy(Strategy::Single));
+        let ranges = forced.ours(order, page.into(), |q| q.strategy(Strategy::Ranges));
+        free.check(order, page, &[&auto, &single, &ranges]);
+        let times = free.race(vec![
+            Box::new(|| free.plain(order, page)),
+            Box::new(|| auto.run()),
+            Box::new(|| single.run()),
+            Box::new(|| ranges.run()),
+        ]);
+        let [plain, by_auto, by_single, by_ranges] = &times[..] else { unreachable!("four contestants") };
+        println!(
+            "| {name} | {:.1} | {} | {} | {} | {} |",
+            millis(plain),
+            faster(plain, by_auto),
+            faster(plain, by_single),
+            faster(plain, by_ranges),
+            auto.ranged(),
+        );
+    }
+}
+
+/// What a page in ranges pays for one snapshot while nobody writes.
+fn snapshot<DB: Peer>(served: &Served<'_, DB>) {
+    let page = Page { limit: LIMIT, offset: 0 };
+    let small = |consistency: Consistency| {
+        move || {
+            let query = ListQuery::<Small>::select("id, k").from("item").order_by([asc("id")]);
+            let query = query.strategy(Strategy::Ranges).consistency(consistency);
+            let (took, list) = served
+                .runtime
+                .block_on(served.runtime.spawn({
+                    let mc = served.mc.clone();
+                    async move {
+                        let start = Instant::now();
+                        let list = DB::small(&mc, query, page.into()).await;
+                        (start.elapsed(), list)
+                    }
+                }))
+                .expect("no panic");
+            assert_eq!(list.strategy(), Strategy::Ranges);
+            took
+        }
+    };
+    let times = interleave(
+        FINE_ROUNDS,
+        20,
+        &mut [Box::new(small(Consistency::PerRange)), Box::new(small(Consistency::Snapshot))],
+    );
+    let [any, one] = &times[..] else { unreachable!("two contestants") };
+    let micros = |took: &Duration| took.as_secs_f64() * 1e6;
+    let differences = any.rounds.iter().zip(&one.rounds).map(|(any, one)| micros(one) - micros(any));
+    println!("any snapshot {:.2} ms, one snapshot {:.2} ms", millis(any), millis(one));
+    println!("difference: {}", spread(differences.collect()));
+}
+
+/// What sharing a snapshot by its name takes by itself, beginning and ending the transactions included.
+async fn exported(pool: &PgPool) {
+    let options = pool.connect_options();
+    let connect = || sqlx::ConnectOptions::connect(&*options);
+    let (mut owner, mut worker): (PgConnection, PgConnection) =
+        (connect().await.expect("a connection"), connect().await.expect("a connection"));
+    let measured = tokio::spawn(async move {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut times = Vec::with_capacity(FINE_ROUNDS);
+        for _ in 0..FINE_ROUNDS {
+            let start = Instant::now();
+            let export = AssertSqlSafe(format!("{begin}; SELECT pg_export_snapshot()"));
+            let row = owner.fetch_one(sqlx::raw_sql(export)).await.expect("a snapshot");
+            let name: String = sqlx::Row::get(&row, 0);
+            let join = AssertSqlSafe(format!("{begin}; SET TRANSACTION SNAPSHOT '{name}'"));
+            worker.execute(sqlx::raw_sql(join)).await.expect("joined");
+            for connection in [&mut worker, &mut owner] {
+                connection.execute(sqlx::raw_sql("COMMIT")).await.expect("ended");
+            }
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+        times
+    });
+    let times = measured.await.expect("no panic");
+    println!("an exported snapshot, by bare statements: {}", spread(times));
+}
+
+fn sort<DB: Peer>(served: &Served<'_, DB>) {
+    println!("| order | plain ms | ours | ours on one core | ours / ours on one core | in ranges |");
+    println!("|---|---|---|---|---|---|");
+    let page = Page { limit: LIMIT, offset: 0 };
+    let auto = served.ours(BY_R, page.into(), |q| q);
+    let sequential = served.ours(BY_R, page.into(), |q| q.execution(Execution::Sequential));
+    served.check(BY_R, page, &[&auto, &sequential]);
+    let times = served.race(vec![
+        Box::new(|| served.plain(BY_R, page)),
+        Box::new(|| sequential.run()),
+        Box::new(|| auto.run()),
+    ]);
+    let [plain, by_one, by_auto] = &times[..] else { unreachable!("three contestants") };
+    println!(
+        "| r, id | {:.1} | {} | {} | {} | {} |",
+        millis(plain),
+        faster(plain, by_auto),
+        faster(plain, by_one),
+        faster(by_one, by_auto),
+        auto.ranged(),
+    );
+}
+
+/// Whether a part is asked for: all are, or those named on the command line.
+fn wanted(part: &str) -> bool {
+    let mut parts = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    parts.peek().is_none() || parts.any(|wanted| wanted == part)
+}
+
+fn millis(times: &Times) -> f64 {
+    times.median().as_secs_f64() * 1e3
+}
+
+/// The median of microseconds, and the middle half.
+fn spread(mut micros: Vec<f64>) -> String {
+    micros.sort_unstable_by(f64::total_cmp);
+    let at = |quarter: usize| micros[(micros.len() - 1) * quarter / 4];
+    format!("{:.0} µs ({:.0} to {:.0})", at(2), at(1), at(3))
+}
+
+/// A table, with a pool beside the application's.
+struct Served<'r, DB: Peer> {
+    runtime: &'r Runtime,
+    pool: Pool<DB>,
+    mc: Multicore<DB>,
+}
+
+impl<'r, DB: Peer> Served<'r, DB> {
+    fn new(runtime: &'r Runtime, pool: &Pool<DB>) -> Self {
+        let mc = runtime.block_on(Multicore::builder().pool(pool.clone()).start()).expect("a pool");
+        Served { runtime, pool: pool.clone(), mc }
+    }
+
+    /// A page of ours, read in a way that `set` chooses.
+    fn ours<'s>(
+        &'s self,
+        order: &'static [&'static str],
+        page: Paging,
+        set: fn(ListQuery<Item, DB>) -> ListQuery<Item, DB>,
+    ) -> Ours<'s, DB> {
+        Ours { served: self, order, page, set, pages: Cell::new(0), ranges: Cell::new(0) }
+    }
+
+    /// The cursor to the rows after the first `depth`.
+    fn cursor(&self, order: &'static [&'static str], depth: u64) -> String {
+        let page = Paging { limit: depth, start: Start::First, look_ahead: true };
+        let (_, list) = self.ours(order, page, |q| q.strategy(Strategy::Single)).list();
+        list.around().next_cursor.clone().expect("rows after it")
+    }
+
+    /// The plain handler's page, and its time as on a server's thread, to the last byte of the body.
+    fn plain_body(&self, order: &[&str], page: Page) -> (Duration, Vec<u8>) {
+        let sql = format!("SELECT id, k, text FROM item ORDER BY {} {}", order.join(", "), DB::PAGE);
+        let pool = self.pool.clone();
+        let task = self.runtime.spawn(async move {
+            let start = Instant::now();
+            let rows = DB::plain(&pool, sql, page).await;
+            let body = serde_json::to_vec(&rows).expect("JSON");
+            drop(rows);
+            (start.elapsed(), body)
+        });
+        self.runtime.block_on(task).expect("no panic")
+    }
+
+    fn plain(&self, order: &[&str], page: Page) -> Duration {
+        self.plain_body(order, page).0
+    }
+
+    /// Holds each of ours against the plain handler's bytes.
+    fn check(&self, order: &[&str], page: Page, ours: &[&Ours<'_, DB>]) {
+        let (_, body) = self.plain_body(order, page);
+        for ours in ours {
+            assert!(ours.list().1.to_bytes() == body, "not the plain handler's rows");
+        }
+    }
+
+    /// Lets the contestants take turns for as many rounds as their time allows.
+    fn race(&self, mut contestants: Vec<Box<dyn FnMut() -> Duration + '_>>) -> Vec<Times> {
+        let once = contestants.iter_mut().map(|contestant| contestant()).max();
+        let once = once.unwrap_or_default().as_secs_f64();
+        let rounds = ((TURNS / once) as usize).clamp(9, 401) | 1;
+        interleave(rounds, 4, &mut contestants)
+    }
+}
+
+/// A page of ours as a contestant.
+struct Ours<'s, DB: Peer> {
+    served: &'s Served<'s, DB>,
+    order: &'static [&'static str],
+    page: Paging,
+    set: fn(ListQuery<Item, DB>) -> ListQuery<Item, DB>,
+    /// How many pages were read, and how many of them in ranges.
+    pages: Cell<u32>,
+    ranges: Cell<u32>,
+}
+
+impl<DB: Peer> Ours<'_, DB> {
+    fn run(&self) -> Duration {
+        let (took, list) = self.list();
+        self.pages.set(self.pages.get() + 1);
+        self.ranges.set(self.ranges.get() + u32::from(list.strategy() == Strategy::Ranges));
+        took
+    }
+
+    fn list(&self) -> (Duration, List) {
+        let query = ListQuery::<Item>::select("id, k, text").from("item");
+        let query = (self.set)(query.order_by(self.order.iter().map(|key| asc(*key))));
+        let (mc, page) = (self.served.mc.clone(), self.page.clone());
+        let task = self.served.runtime.spawn(async move {
+            let start = Instant::now();
+            let list = DB::ours(&mc, query, page).await;
+            (start.elapsed(), list)
+        });
+        self.served.runtime.block_on(task).expect("no panic")
+    }
+
+    /// Which share of its pages was read in ranges.
+    fn ranged(&self) -> String {
+        format!("{:.0}%", 100.0 * f64::from(self.ranges.get()) / f64::from(self.pages.get().max(1)))
+    }
+}
+
+/// What cannot be said of a database in generic code.
+trait Peer: SqlDatabase {
+    /// The end of a page's statement.
+    const PAGE: &'static str;
+
+    fn plain(pool: &Pool<Self>, sql: String, page: Page) -> impl Future<Output = Vec<Item>> + Send;
+
+    fn ours(
+        mc: &Multicore<Self>,
+        query: ListQuery<Item, Self>,
+        page: Paging,
+    ) -> impl Future<Output = List> + Send;
+
+    fn small(
+        mc: &Multicore<Self>,
+        query: ListQuery<Small, Self>,
+        page: Paging,
+    ) -> impl Future<Output = List> + Send;
+}
+
+macro_rules! peer {
+    ($database:ty, $page:literal) => {
+        impl Peer for $database {
+            const PAGE: &'static str = $page;
+
+            async fn plain(pool: &Pool<Self>, sql: String, page: Page) -> Vec<Item> {
+                let query =
+                    sqlx::query_as(AssertSqlSafe(sql)).bind(page.limit as i64).bind(page.offset as i64);
+                query.fetch_all(pool).await.expect("rows")
+            }
+
+            async fn ours(mc: &Multicore<Self>, query: ListQuery<Item, Self>, page: Paging) -> List {
+                mc.list(query, page, |item| item).await.expect("a page")
+            }
+
+            async fn small(mc: &Multicore<Self>, query: ListQuery<Small, Self>, page: Paging) -> List {
+                mc.list(query, page, |item| item).await.expect("a page")
+            }
+        }
+    };
+}
+
+peer!(Sqlite, "LIMIT ? OFFSET ?");
+peer!(Postgres, "LIMIT $1 OFFSET $2");
+
+/// `k` has 30 rows a value, which are spread over the table; `r` is spread too, and nearly unique.
+async fn fill_sqlite(pool: &SqlitePool) {
+    for sql in [
+        "CREATE TABLE item (id INTEGER PRIMARY KEY, k INTEGER NOT NULL, r INTEGER NOT NULL, text TEXT NOT NULL)",
+        "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 300000)
+         INSERT INTO item SELECT id, id * 7919 % 10000, id * 104729 % 300007,
+             replace(printf('%30s', ''), ' ', printf('%032d', id * 7919)) FROM n",
+        "CREATE INDEX item_k ON item (k, id)",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    ] {
+        pool.execute(sql).await.expect("a table");
+    }
+}
+
+async fn fill_postgres(pool: &PgPool) {
+    for sql in [
+        "CREATE TABLE item (id BIGINT PRIMARY KEY, k INTEGER NOT NULL, r INTEGER NOT NULL, text TEXT NOT NULL)",
+        "INSERT INTO item SELECT n, n * 7919 % 10000, n * 104729 % 300007, repeat(md5(n::text), 30)
+         FROM generate_series(1::bigint, 300000) AS n",
+        "CREATE INDEX item_k ON item (k, id)",
+        // As autovacuum leaves it.
+        "VACUUM ANALYZE item",
+        "CHECKPOINT",
+    ] {
+        pool.execute(sql).await.expect("a table");
+    }
+}
