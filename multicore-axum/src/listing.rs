@@ -12,7 +12,7 @@ use axum_core::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::{Frame, SizeHint};
-use multicore_core::{Around, List, ListQuery, Mode, Paging, SqlDatabase};
+use multicore_core::{Around, List, ListQuery, Mode, Paging, SqlDatabase, Strategy};
 use serde::Serialize;
 
 use crate::multicore::Multicore;
@@ -87,6 +87,11 @@ impl Listing {
         self.list.mode()
     }
 
+    /// How it was read: [`Single`](Strategy::Single) or [`Ranges`](Strategy::Ranges).
+    pub fn strategy(&self) -> Strategy {
+        self.list.strategy()
+    }
+
     /// How many rows it has.
     pub fn rows(&self) -> usize {
         self.list.rows()
@@ -126,7 +131,11 @@ impl IntoResponse for Listing {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        insert(&mut headers, MULTICORE, &self.list.mode().to_string());
+        let mut made = self.list.mode().to_string();
+        if self.list.strategy() == Strategy::Ranges {
+            made.push_str(", strategy=ranges");
+        }
+        insert(&mut headers, MULTICORE, &made);
         if let Some(took) = self.took {
             let milliseconds = took.as_secs_f64() * 1_000.0;
             insert(&mut headers, SERVER_TIMING, &format!("multicore;dur={milliseconds:.3}"));
