@@ -2,6 +2,7 @@
 //! handlers and nothing about starting or stopping.
 
 pub mod articles;
+pub mod export;
 pub mod health;
 pub mod trial;
 pub mod users;
@@ -38,6 +39,7 @@ where
     Router::new()
         .route("/users/", get(users::users::<DB>))
         .route("/users", get(users::users::<DB>))
+        .route("/users/export", get(export::export::<DB>))
         .route("/articles/", get(articles::articles::<DB>))
         .route("/articles", get(articles::articles::<DB>))
         .layer(multicore)
@@ -49,7 +51,7 @@ where
 }
 
 async fn not_found(uri: Uri) -> Problem {
-    let detail = format!("there is nothing at {}; see /users/ and /articles/", uri.path());
+    let detail = format!("there is nothing at {}; see /users/, /users/export and /articles/", uri.path());
     Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
 }
 

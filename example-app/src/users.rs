@@ -8,6 +8,10 @@ use serde::{Serialize, Serializer};
 
 use crate::calendar::{Date, Timestamp};
 
+mod flat;
+
+pub use flat::FlatUserView;
+
 /// The columns of a [`UserRow`], in its order, to follow `SELECT`.
 pub const USER_COLUMNS: &str = "u.id, u.username, u.first_name, u.last_name, u.email, \
      u.is_active, u.is_staff, u.date_joined, \

@@ -4,7 +4,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use multicore_axum::{Execution, Problem};
+use multicore_axum::{Execution, Problem, Strategy};
 
 /// The most microseconds a row can be made to cost.
 const MAX_RENDER_US: u64 = 100_000;
@@ -17,14 +17,16 @@ pub struct Trial {
     /// `mode=auto|parallel|sequential`: who decides whether other cores help. Default: auto, the
     /// library.
     pub execution: Execution,
+    /// `strategy=auto|single|ranges`: who decides how a page is read; ranges only where they give the
+    /// same rows. Default: auto, the library.
+    pub strategy: Strategy,
     /// `render_us=N`: microseconds of computing that each row costs besides, up to 100,000.
     /// Default: 0.
     pub render_us: u64,
 }
 
 impl Trial {
-    /// Reads the parameters out of a query string, `strategy=auto|single` too, which chooses nothing
-    /// yet. Others are left to others.
+    /// Reads the parameters out of a query string. Others are left to others.
     ///
     /// # Errors
     /// A 400 that names the parameter, its value and what is accepted.
@@ -43,9 +45,12 @@ impl Trial {
                     "mode"
                 }
                 "strategy" => {
-                    if !matches!(&*value, "auto" | "single") {
-                        return Err(refused("strategy", &value, "auto or single"));
-                    }
+                    trial.strategy = match &*value {
+                        "auto" => Strategy::Auto,
+                        "single" => Strategy::Single,
+                        "ranges" => Strategy::Ranges,
+                        _ => return Err(refused("strategy", &value, "auto, single or ranges")),
+                    };
                     "strategy"
                 }
                 "render_us" => {
@@ -67,7 +72,8 @@ impl Trial {
     }
 }
 
-fn refused(parameter: &str, value: &str, accepted: &str) -> Problem {
+/// A 400 that names the parameter, its value and what is accepted.
+pub(super) fn refused(parameter: &str, value: &str, accepted: &str) -> Problem {
     let value: String = value.chars().take(SHOWN_CHARS).collect();
     let detail = format!("{parameter} is `{value}`; accepted: {accepted}");
     Problem::new(StatusCode::BAD_REQUEST, "invalid-parameter", detail)
@@ -88,8 +94,8 @@ mod tests {
     #[test]
     fn parameters_have_defaults_and_leave_others_alone() {
         assert_eq!(Trial::from_query("").ok(), Some(Trial::default()));
-        let query = "limit=5&mode=parallel&strategy=single&render_us=100000&q=a&q=b";
-        let trial = Trial { execution: Execution::Parallel, render_us: 100_000 };
+        let query = "limit=5&mode=parallel&strategy=ranges&render_us=100000&q=a&q=b";
+        let trial = Trial { execution: Execution::Parallel, strategy: Strategy::Ranges, render_us: 100_000 };
         assert_eq!(Trial::from_query(query).ok(), Some(trial));
     }
 }

@@ -19,7 +19,8 @@ where
     let query = ListQuery::<UserRow>::select(USER_COLUMNS)
         .from(USER_TABLES)
         .order_by([asc("u.id")])
-        .execution(trial.execution);
+        .execution(trial.execution)
+        .strategy(trial.strategy);
     mc.parallel_list(query, page, move |row: UserRow| {
         render_us(trial.render_us);
         UserView::from(row)

@@ -5,6 +5,7 @@ mod support;
 
 mod data;
 mod drain;
+mod exports;
 mod health;
 mod lists;
 mod program;
