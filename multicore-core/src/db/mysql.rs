@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use sqlx::mysql::MySqlTypeInfo;
 use sqlx::{AssertSqlSafe, Column, MySql, MySqlConnection, MySqlPool, Row, Statement, TypeInfo};
 
 use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list};
@@ -61,15 +62,17 @@ impl SqlDatabase for MySql {
             KeyValue::Int(number) => sqlx::Arguments::add(arguments, *number),
             KeyValue::Uint(number) => sqlx::Arguments::add(arguments, *number),
             KeyValue::Text(text) => sqlx::Arguments::add(arguments, text),
-            KeyValue::Null | KeyValue::Real(_) | KeyValue::Blob(_) => {
-                Err("not a value of a cursor of MySQL".into())
-            }
+            KeyValue::Blob(bytes) => sqlx::Arguments::add(arguments, bytes),
+            KeyValue::Null | KeyValue::Real(_) => Err("not a value of a cursor of MySQL".into()),
         }
     }
 
     fn key(row: &sqlx::mysql::MySqlRow, index: usize) -> Result<KeyValue, BoxError> {
-        let name = row.column(index).type_info().name();
-        Ok(if !name.contains("INT") {
+        let column = row.column(index);
+        let name = column.type_info().name();
+        Ok(if is_bytes(column.type_info()) {
+            row.try_get_unchecked::<Option<Vec<u8>>, _>(index)?.map_or(KeyValue::Null, KeyValue::Blob)
+        } else if !name.contains("INT") {
             row.try_get_unchecked::<Option<String>, _>(index)?.map_or(KeyValue::Null, KeyValue::Text)
         } else if name.contains("UNSIGNED") {
             row.try_get_unchecked::<Option<u64>, _>(index)?.map_or(KeyValue::Null, KeyValue::Uint)
@@ -110,7 +113,7 @@ impl SqlDatabase for MySql {
         let statement =
             sqlx::Executor::prepare(connection, sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql))).await?;
         let columns = statement.columns();
-        columns.iter().zip(keys).map(|(column, key)| cast(column.type_info().name(), key)).collect()
+        columns.iter().zip(keys).map(|(column, key)| cast(column.type_info(), key)).collect()
     }
 
     fn meaning(error: &sqlx::Error) -> Meaning {
@@ -138,22 +141,34 @@ impl SqlDatabase for MySql {
     }
 }
 
+/// Whether values of this type are bytes that are no text.
+fn is_bytes(type_info: &MySqlTypeInfo) -> bool {
+    let name = type_info.name();
+    (name.contains("BINARY") || name.contains("BLOB"))
+        && !<String as sqlx::Type<MySql>>::compatible(type_info)
+}
+
 fn number(error: &dyn sqlx::error::DatabaseError) -> Option<u16> {
     error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|error| error.number())
 }
 
 /// What a value of this type is cast to when bound, so that it is compared as what it is and not as text
 /// or as an approximate number.
-fn cast(name: &str, key: &str) -> Result<Option<String>, BoxError> {
-    let cast = match name {
+fn cast(type_info: &MySqlTypeInfo, key: &str) -> Result<Option<String>, BoxError> {
+    let cast = match type_info.name() {
         name if name.contains("INT") => return Ok(None),
         // As a value it takes the column's collation; as a cast it would have one of its own.
         "VARCHAR" | "CHAR" | "TEXT" | "TINYTEXT" | "MEDIUMTEXT" | "LONGTEXT" => return Ok(None),
+        // What the driver calls text whose collation compares bytes, and bytes.
+        "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" => return Ok(None),
+        // The driver does not tell a CHAR of such a collation from an ENUM, which is ordered by its numbers
+        // and compared as text.
+        "BINARY" if is_bytes(type_info) => return Ok(None),
         "DECIMAL" => "DECIMAL(65,30)",
         "DATETIME" | "TIMESTAMP" => "DATETIME(6)",
         "DATE" => "DATE",
         "TIME" => "TIME(6)",
-        _ => return Err(format!("`{key}` is a {name}, which a cursor cannot carry exactly").into()),
+        name => return Err(format!("`{key}` is a {name}, which a cursor cannot carry exactly").into()),
     };
     Ok(Some(cast.to_owned()))
 }
