@@ -1,9 +1,10 @@
 //! Ways of reading a page: each gives the bytes of the plain statement, and what must not be split is not,
 //! whatever is asked for.
 
+use futures_util::StreamExt;
 use multicore_core::{
-    Consistency, Execution, FromRow, ListQuery, Mode, Multicore, OrderBy, Page, Reason, SqlDatabase,
-    Strategy, asc, desc,
+    Consistency, Execution, Format, FromRow, ListError, ListQuery, Mode, Multicore, OrderBy, Page, Paging,
+    Reason, SqlDatabase, Start, Strategy, asc, desc,
 };
 use sqlx::{AssertSqlSafe, Executor, Pool, Sqlite, SqlitePool};
 
@@ -215,10 +216,88 @@ async fn a_failure_in_a_range_is_the_one_statements_failure() {
         );
         let error = soon(list).await.unwrap_err();
         let first = format!("row {}", bad[0]);
-        assert!(
-            matches!(&error, multicore_core::ListError::Panicked { message } if *message == first),
-            "{error:?}"
-        );
+        assert!(matches!(&error, ListError::Panicked { message } if *message == first), "{error:?}");
         until_idle(&mc).await;
+    }
+}
+
+/// What an order key is called may also be what a column of the result is called, which an order means and
+/// a condition does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_are_also_names_of_the_result_are_never_taken_for_another_column() {
+    let (_folder, app) = sqlite().await;
+    fill(&app).await;
+    let mc = over(&app).await;
+    let first = Paging { limit: 10, start: Start::First, look_ahead: true };
+    for columns in ["id, -m AS m", "id, m AS k, k AS m"] {
+        let query = || {
+            let query = ListQuery::<(i64, Option<i64>)>::select(columns).from("sample");
+            query.order_by([asc("m").nulls_last(), asc("id")])
+        };
+        // By offset it is what the database makes of it.
+        let page = Page { limit: 100, offset: 500 };
+        let plain = query().execution(Execution::Sequential);
+        let plain = soon(mc.list(plain, page, |row| row)).await.unwrap().to_bytes();
+        let ours = soon(mc.list(query().strategy(Strategy::Ranges), page, |row| row)).await.unwrap();
+        assert_eq!((ours.strategy(), ours.to_bytes()), (Strategy::Single, plain), "{columns}");
+        // By cursor it would be another column's.
+        let error = soon(mc.list(query(), first.clone(), |row| row)).await.unwrap_err();
+        assert!(matches!(&error, ListError::Order { key, .. } if key == "m"), "{columns}: {error:?}");
+    }
+    // With its table's name it is clear.
+    let query = ListQuery::<(i64, i64)>::select("id, -m AS m").from("sample");
+    let query = query.order_by([asc("sample.m"), asc("sample.id")]);
+    let page = soon(mc.list(query, first, |row| row)).await.unwrap();
+    assert!(page.around().next_cursor.is_some());
+}
+
+/// An order by an expression, walked to the end by cursor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expressions_are_walked_as_they_are_ordered() {
+    let (_folder, app) = sqlite().await;
+    fill(&app).await;
+    let mc = over(&app).await;
+    let mut walked = Vec::new();
+    let mut start = Start::First;
+    loop {
+        let query = ListQuery::<(i64,)>::select("id").from("sample");
+        let query = query.order_by([desc("m = 3"), desc("m < 2 OR m > 5"), asc("id")]);
+        let paging = Paging { limit: 700, start, look_ahead: true };
+        let page = soon(mc.list(query, paging, |row| row)).await.unwrap();
+        walked.extend(serde_json::from_slice::<Vec<(i64,)>>(&page.to_bytes()).unwrap());
+        match page.around().next_cursor.clone() {
+            Some(token) => start = Start::After(token),
+            None => break,
+        }
+    }
+    let sql = "SELECT id FROM sample ORDER BY m = 3 DESC, (m < 2 OR m > 5) DESC, id";
+    let plain: Vec<(i64,)> = sqlx::query_as(sql).fetch_all(&app).await.unwrap();
+    assert_eq!(walked, plain);
+}
+
+/// Tokio lets a task that has had its share find every channel empty for once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_loses_nothing_when_its_reader_has_had_its_share() {
+    let (_folder, app) = sqlite().await;
+    fill(&app).await;
+    let mc = over(&app).await;
+    let query = || ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
+    let whole: String = (1..=3_000).map(|id| format!("[{id}]\n")).collect();
+    for used in 90..128 {
+        let export = soon(mc.stream(query(), |row| row, Format::Ndjson)).await.unwrap();
+        let read = tokio::spawn(async move {
+            let mut export = std::pin::pin!(export);
+            let mut bytes = Vec::new();
+            loop {
+                for _ in 0..used {
+                    tokio::task::consume_budget().await;
+                }
+                match export.next().await {
+                    Some(chunk) => bytes.extend(chunk.unwrap()),
+                    None => return bytes,
+                }
+            }
+        });
+        assert!(soon(read).await.unwrap() == whole.as_bytes(), "after {used}");
     }
 }

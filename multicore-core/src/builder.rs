@@ -195,17 +195,18 @@ impl<DB: Database> Builder<DB> {
             can_move: OnceLock::new(),
         });
         let threads = start_workers(workers, &core, sampler).await?;
+        let multicore = Multicore::new(core, threads);
+        let core = &multicore.core;
         if core.control.home().is_some() {
-            let opened = core.control.open().await;
-            opened.map_err(|source| StartError::Worker {
-                worker: format!("{}-control", core.name),
-                step: StartStep::Connect,
-                source,
-            })?;
-            budget(&core, self.servers).await;
+            if let Err(source) = core.control.open().await {
+                let worker = format!("{}-control", core.name);
+                multicore.shutdown(Duration::ZERO).await;
+                return Err(StartError::Worker { worker, step: StartStep::Connect, source });
+            }
+            budget(core, self.servers).await;
         }
-        announce(&core, self.max_load_average, has_secret);
-        Ok(Multicore::new(core, threads))
+        announce(core, self.max_load_average, has_secret);
+        Ok(multicore)
     }
 
     /// Checks what [`start`](Builder::start) would check before it starts anything.

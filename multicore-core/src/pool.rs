@@ -181,7 +181,8 @@ impl<DB: Database> Multicore<DB> {
         let workers = core.registry.workers();
         if tokio::time::timeout(deadline, ended.wait_for(|ended| *ended == workers)).await.is_err() {
             let never_begun = core.registry.halt();
-            core.cut.fetch_add(never_begun.len(), Ordering::Relaxed);
+            let wanted = never_begun.iter().filter(|run| run.is_wanted()).count();
+            core.cut.fetch_add(wanted, Ordering::Relaxed);
             for run in never_begun {
                 run.refuse();
             }

@@ -36,6 +36,11 @@ pub(crate) trait Run<DB: Database>: Send + Sync {
 
     /// Is told that nobody will.
     fn refuse(&self);
+
+    /// Whether somebody is worse off when nobody does.
+    fn is_wanted(&self) -> bool {
+        true
+    }
 }
 
 /// The state of one worker thread.
@@ -160,6 +165,10 @@ impl<DB: Database> Worker<DB> {
 
     /// Cancels what may still run on the connection; whether it is as good as new then.
     fn clean(&self, connection: &mut DB::Connection, guard: &Guard, in_transaction: bool) -> bool {
+        if !DB::RESUMES {
+            self.runtime.block_on(self.core.control.cancel(guard));
+            return false;
+        }
         let cleaning = self.core.control.clean(connection, guard, in_transaction);
         let cleaned = self.runtime.block_on(async { tokio::time::timeout(CLEAN_WITHIN, cleaning).await });
         matches!(cleaned, Ok(Ok(())))

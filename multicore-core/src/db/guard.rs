@@ -83,12 +83,19 @@ struct Inner<DB: Database> {
     /// What waits to be cancelled: whoever gets the connection next cancels it all, so that a thousand
     /// clients that leave at once do not stand in line.
     waiting: StdMutex<Vec<Guard>>,
+    /// How many connections there were: versions of two of them say nothing about each other.
+    opened: AtomicU64,
 }
 
 impl<DB: Database> Control<DB> {
     pub(crate) fn new(source: DB::Pool, home: Option<Handle>) -> Self {
         Control {
-            inner: Arc::new(Inner { source, connection: Mutex::new(None), waiting: StdMutex::default() }),
+            inner: Arc::new(Inner {
+                source,
+                connection: Mutex::new(None),
+                waiting: StdMutex::default(),
+                opened: AtomicU64::new(0),
+            }),
             home,
         }
     }
@@ -154,6 +161,17 @@ impl<DB: Database> Control<DB> {
             DB::rollback(connection).await?;
         }
         Ok(())
+    }
+
+    /// Cancels what is guarded, once.
+    pub(crate) async fn cancel(&self, guard: &Guard) {
+        if let (Guard::Lock(_) | Guard::Backend(_), Some(home)) = (guard, &self.home) {
+            let (inner, guard) = (Arc::clone(&self.inner), guard.clone());
+            let cancelled = home.spawn(async move { inner.cancel(guard).await }).await;
+            if let Ok(Err(error)) = cancelled {
+                tracing::warn!(%error, "a statement could not be cancelled");
+            }
+        }
     }
 
     /// Cancels what is guarded, and again until told that it has ended. On a task of its own: a driver
@@ -227,6 +245,7 @@ impl StopState {
 
 impl<DB: Database> Inner<DB> {
     async fn connect(&self) -> Result<DB::Connection, BoxError> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
         let limit = DB::connect_timeout(&self.source);
         let connecting = tokio::time::timeout(limit, DB::connect(&self.source));
         connecting.await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}").into()))
@@ -266,7 +285,8 @@ impl<DB: Database> Inner<DB> {
             None => self.connect().await?,
         };
         let mut answer = Self::answer(&mut connection, ask).await;
-        if answer.is_err() && used_before {
+        // Another connection counts versions anew.
+        if answer.is_err() && used_before && !matches!(ask, Ask::DataVersion) {
             // It may have been lost since it was last used.
             connection = self.connect().await?;
             answer = Self::answer(&mut connection, ask).await;
@@ -274,6 +294,12 @@ impl<DB: Database> Inner<DB> {
         if answer.is_ok() {
             *slot = Some(connection);
         }
-        answer
+        match ask {
+            // Nobody writes so often that the two parts meet.
+            Ask::DataVersion => {
+                answer.map(|version| version + (self.opened.load(Ordering::Relaxed) << 40).cast_signed())
+            }
+            Ask::Cancel(_) | Ask::ServerLimit => answer,
+        }
     }
 }

@@ -75,6 +75,10 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
     /// How its driver wants to be read.
     #[doc(hidden)]
     const READING: Reading;
+    /// Whether its driver knows where it is when a stream of rows was dropped between two of them. sqlx's
+    /// for MySQL does not: it forgets a packet's header that it has read.
+    #[doc(hidden)]
+    const RESUMES: bool = true;
 
     /// The pool to use where the builder was given none, if that can be done without.
     fn no_pool() -> Option<Self::Pool>;

@@ -17,6 +17,7 @@ impl Database for MySql {
 
     const NAME: &'static str = "MySQL";
     const READING: Reading = Reading::BUFFERED;
+    const RESUMES: bool = false;
 
     fn not_shareable(_pool: &MySqlPool) -> Option<&'static str> {
         None
@@ -72,7 +73,7 @@ impl SqlDatabase for MySql {
         let name = column.type_info().name();
         Ok(if is_bytes(column.type_info()) {
             row.try_get_unchecked::<Option<Vec<u8>>, _>(index)?.map_or(KeyValue::Null, KeyValue::Blob)
-        } else if !name.contains("INT") {
+        } else if name != "BOOLEAN" && !name.contains("INT") {
             row.try_get_unchecked::<Option<String>, _>(index)?.map_or(KeyValue::Null, KeyValue::Text)
         } else if name.contains("UNSIGNED") {
             row.try_get_unchecked::<Option<u64>, _>(index)?.map_or(KeyValue::Null, KeyValue::Uint)
@@ -118,7 +119,7 @@ impl SqlDatabase for MySql {
 
     fn meaning(error: &sqlx::Error) -> Meaning {
         match error {
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Meaning::Lost,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Meaning::Lost,
             sqlx::Error::Database(error) => match (number(&**error), error.code().as_deref()) {
                 // Shutdown, connection killed.
                 (Some(1053 | 1077 | 1079 | 1927 | 3169 | 4031), _) => Meaning::Lost,
@@ -133,6 +134,10 @@ impl SqlDatabase for MySql {
 
     async fn export_snapshot(_connection: &mut MySqlConnection) -> Result<Option<String>, sqlx::Error> {
         Ok(None)
+    }
+
+    async fn join_snapshot(_connection: &mut MySqlConnection, _name: &str) -> Result<bool, sqlx::Error> {
+        Ok(false)
     }
 
     async fn snapshots(_connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
@@ -156,7 +161,8 @@ fn number(error: &dyn sqlx::error::DatabaseError) -> Option<u16> {
 /// or as an approximate number.
 fn cast(type_info: &MySqlTypeInfo, key: &str) -> Result<Option<String>, BoxError> {
     let cast = match type_info.name() {
-        name if name.contains("INT") => return Ok(None),
+        // A TINYINT(1) is called BOOLEAN.
+        name if name == "BOOLEAN" || name.contains("INT") => return Ok(None),
         // As a value it takes the column's collation; as a cast it would have one of its own.
         "VARCHAR" | "CHAR" | "TEXT" | "TINYTEXT" | "MEDIUMTEXT" | "LONGTEXT" => return Ok(None),
         // What the driver calls text whose collation compares bytes, and bytes.

@@ -9,6 +9,13 @@ use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
 use crate::error::BoxError;
 use crate::list::cursor::KeyValue;
 
+/// What tells sessions apart that may see other rows in the same snapshot, as one number.
+const SESSION: &str = "hashtextextended(concat_ws('|', pg_postmaster_start_time(), pg_is_in_recovery(), \
+     current_database(), current_user, current_setting('search_path'), current_setting('TimeZone'), \
+     current_setting('DateStyle')), 0)";
+/// Between a snapshot's name and the number of its session.
+const SEPARATOR: char = '|';
+
 impl sealed::Sealed for Postgres {}
 
 impl Database for Postgres {
@@ -88,7 +95,8 @@ impl SqlDatabase for Postgres {
         let mut values = String::new();
         for (index, key) in keys.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            types.push_str(&format!("{comma}pg_typeof(k{index})::text"));
+            // With a modifier given, `char(3)` is `bpchar` and not `character`, which would be of length 1.
+            types.push_str(&format!("{comma}pg_catalog.format_type(pg_typeof(k{index})::oid, -1)"));
             values.push_str(&format!("{comma}{key} AS k{index}"));
         }
         let sql = format!(
@@ -101,7 +109,7 @@ impl SqlDatabase for Postgres {
 
     fn meaning(error: &sqlx::Error) -> Meaning {
         match error {
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Meaning::Lost,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Meaning::Lost,
             sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
                 // Crash or administrator shutdown, cannot connect now; connection exceptions.
                 "57P01" | "57P02" | "57P03" | "57P05" => Meaning::Lost,
@@ -117,9 +125,22 @@ impl SqlDatabase for Postgres {
     }
 
     async fn export_snapshot(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-        let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot()";
-        let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql(sql)).await?;
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot() || '{SEPARATOR}' || {SESSION}"
+        );
+        let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
         Ok(Some(row.try_get(0)?))
+    }
+
+    async fn join_snapshot(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+        let Some((snapshot, session)) = name.split_once(SEPARATOR) else { return Ok(false) };
+        // The name is the server's own, of digits and dashes.
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'; \
+             SELECT {SESSION}::text"
+        );
+        let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
+        Ok(row.try_get::<String, _>(0)? == session)
     }
 
     async fn snapshots(_connection: &mut PgConnection) -> Result<bool, sqlx::Error> {

@@ -139,6 +139,14 @@ pub trait SqlDatabase:
         connection: &mut <Self as sqlx::Database>::Connection,
     ) -> impl Future<Output = Result<Option<String>, sqlx::Error>> + Send;
 
+    /// Joins a snapshot by what `export_snapshot` gave, in a transaction of its own; false if this is another
+    /// session in what decides which rows it sees.
+    #[doc(hidden)]
+    fn join_snapshot(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        name: &str,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
     /// Whether several connections can read this database side by side on one snapshot.
     #[doc(hidden)]
     fn snapshots(

@@ -3,6 +3,7 @@
 //! for that before anyone else gets it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::ListError;
@@ -21,6 +22,8 @@ pub(super) struct Lease<DB: SqlDatabase> {
     guard: Guard,
     /// Whether a statement may be under way.
     busy: bool,
+    /// Whether rows of it have come.
+    flowing: Arc<AtomicBool>,
     in_transaction: bool,
 }
 
@@ -33,6 +36,7 @@ impl<DB: SqlDatabase> Lease<DB> {
             connection: Some(connection),
             guard: Guard::None,
             busy: false,
+            flowing: Arc::default(),
             in_transaction: false,
         })
     }
@@ -47,6 +51,12 @@ impl<DB: SqlDatabase> Lease<DB> {
         self.guard = guard;
         self.busy = true;
         self.connection.as_mut().expect("nobody asks for a connection that was given back")
+    }
+
+    /// Is set once rows of the statement have come.
+    pub(super) fn flowing(&self) -> Arc<AtomicBool> {
+        self.flowing.store(false, Ordering::Relaxed);
+        Arc::clone(&self.flowing)
     }
 
     /// The statement has come to its end.
@@ -68,6 +78,14 @@ impl<DB: SqlDatabase> Lease<DB> {
         let name = DB::export_snapshot(self.begin(Guard::None)).await?;
         self.ended();
         Ok(name)
+    }
+
+    /// Ends a transaction that may have failed.
+    pub(super) async fn roll_back(&mut self) -> Result<(), ListError> {
+        DB::rollback(self.connection()).await.map_err(ListError::Database)?;
+        self.ended();
+        self.in_transaction = false;
+        Ok(())
     }
 
     /// Ends the transaction, if there is one.
@@ -97,22 +115,40 @@ impl<DB: SqlDatabase> Drop for Lease<DB> {
 impl<DB: SqlDatabase> Lease<DB> {
     /// Gives the connection back, once it is clean. There is none from now on.
     pub(super) fn release(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection.take() else { return };
         if !self.busy && !self.in_transaction {
             return;
         }
         let Some(home) = self.core.control.home() else { return DB::discard(connection) };
         let (core, guard, in_transaction) = (Arc::clone(&self.core), self.guard.clone(), self.in_transaction);
+        let resumes = DB::RESUMES || !self.flowing.load(Ordering::Relaxed);
+        let mut connection = Unclean::<DB>(Some(connection));
         home.spawn(async move {
-            let cleaning = core.control.clean(&mut connection, &guard, in_transaction);
+            let Some(unclean) = connection.0.as_deref_mut() else { return };
+            if !resumes {
+                // The driver has lost its place among the rows; only the statement is stopped.
+                return core.control.cancel(&guard).await;
+            }
+            let cleaning = core.control.clean(unclean, &guard, in_transaction);
             let cleaned = tokio::time::timeout(CLEAN_WITHIN, cleaning).await;
             let cleaned: Result<(), BoxError> =
                 cleaned.unwrap_or_else(|_| Err(format!("not clean after {CLEAN_WITHIN:?}").into()));
-            if let Err(error) = cleaned {
-                tracing::warn!(%error, "a connection whose list ended early is closed");
-                DB::discard(connection);
+            match cleaned {
+                Ok(()) => drop(connection.0.take()),
+                Err(error) => tracing::warn!(%error, "a connection whose list ended early is closed"),
             }
         });
+    }
+}
+
+/// A connection that is closed unless it was taken out because it is clean.
+struct Unclean<DB: SqlDatabase>(Option<DB::Lease>);
+
+impl<DB: SqlDatabase> Drop for Unclean<DB> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            DB::discard(connection);
+        }
     }
 }
 

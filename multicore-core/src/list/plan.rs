@@ -6,6 +6,7 @@
 //! One statement, so one snapshot, and no further round trip (the "deferred join" or "seek" method;
 //! Markus Winand, use-the-index-luke.com).
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::order::Nulls;
@@ -26,6 +27,16 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// The key beside an operator.
+    fn operand(&self) -> Cow<'_, str> {
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '"' | '`' | '$');
+        if self.sql.chars().all(plain) {
+            Cow::Borrowed(&self.sql)
+        } else {
+            Cow::Owned(format!("({})", self.sql))
+        }
+    }
+
     fn reversed(&self) -> Self {
         Key { descending: !self.descending, nulls: self.nulls.map(Nulls::reversed), ..self.clone() }
     }
@@ -220,7 +231,7 @@ impl<'p> Sql<'p> {
                 // It has no other way to say so.
                 (Some(nulls), Dialect::MySql) => {
                     let last = if nulls == Nulls::Last { "ASC" } else { "DESC" };
-                    write!(self.text, "{0} IS NULL {last}, {0} {direction}", key.sql)
+                    write!(self.text, "{} IS NULL {last}, {} {direction}", key.operand(), key.sql)
                 }
                 (Some(Nulls::First), _) => write!(self.text, "{} {direction} NULLS FIRST", key.sql),
                 (Some(Nulls::Last), _) => write!(self.text, "{} {direction} NULLS LAST", key.sql),
@@ -299,7 +310,7 @@ fn bound(sql: &mut Sql<'_>, keys: &[Key], value: &dyn Fn(usize) -> Value, inclus
     // MySQL's optimizer does not use an index for comparing rows.
     if keys.len() == 1 && plain || same && plain && sql.parts.dialect != Dialect::MySql {
         let several = keys.len() > 1;
-        let names = keys.iter().map(|key| &*key.sql).collect::<Vec<_>>().join(", ");
+        let names = keys.iter().map(Key::operand).collect::<Vec<_>>().join(", ");
         let operator = match (keys[0].descending, inclusive) {
             (false, false) => ">",
             (false, true) => ">=",
@@ -325,7 +336,7 @@ fn bound(sql: &mut Sql<'_>, keys: &[Key], value: &dyn Fn(usize) -> Value, inclus
     let first = &keys[0];
     if first.nulls.is_none() && keys.len() > 1 {
         // Says to an index where to start, which it cannot see in what follows.
-        sql.text.push_str(&first.sql);
+        sql.text.push_str(&first.operand());
         sql.text.push_str(if first.descending { " <= " } else { " >= " });
         operand(sql, first, &value(0));
         sql.text.push_str(" AND ");
@@ -359,32 +370,32 @@ fn behind(sql: &mut Sql<'_>, key: &Key, value: &Value) {
     let operator = if key.descending { "<" } else { ">" };
     match (key.nulls, value) {
         (Some(Nulls::First), Value::Null) => {
-            let _infallible = write!(sql.text, "{} IS NOT NULL", key.sql);
+            let _infallible = write!(sql.text, "{} IS NOT NULL", key.operand());
         }
         // Nothing stands behind a NULL that comes last; and a key that is never NULL has no such edge.
         (Some(Nulls::Last) | None, Value::Null) => sql.text.push_str("1 = 0"),
         (None, _) | (Some(Nulls::First), Value::Param(_)) => {
-            let _infallible = write!(sql.text, "{} {operator} ", key.sql);
+            let _infallible = write!(sql.text, "{} {operator} ", key.operand());
             operand(sql, key, value);
         }
         (Some(Nulls::Last), Value::Param(_)) => {
-            let _infallible = write!(sql.text, "({} {operator} ", key.sql);
+            let _infallible = write!(sql.text, "({} {operator} ", key.operand());
             operand(sql, key, value);
-            let _infallible = write!(sql.text, " OR {} IS NULL)", key.sql);
+            let _infallible = write!(sql.text, " OR {} IS NULL)", key.operand());
         }
         (Some(Nulls::First), Value::Located(_)) => {
-            let _infallible = write!(sql.text, "({} {operator} ", key.sql);
+            let _infallible = write!(sql.text, "({} {operator} ", key.operand());
             operand(sql, key, value);
             sql.text.push_str(" OR (");
             operand(sql, key, value);
-            let _infallible = write!(sql.text, " IS NULL AND {} IS NOT NULL))", key.sql);
+            let _infallible = write!(sql.text, " IS NULL AND {} IS NOT NULL))", key.operand());
         }
         (Some(Nulls::Last), Value::Located(_)) => {
-            let _infallible = write!(sql.text, "({} {operator} ", key.sql);
+            let _infallible = write!(sql.text, "({} {operator} ", key.operand());
             operand(sql, key, value);
             sql.text.push_str(" OR (");
             operand(sql, key, value);
-            let _infallible = write!(sql.text, " IS NOT NULL AND {} IS NULL))", key.sql);
+            let _infallible = write!(sql.text, " IS NOT NULL AND {} IS NULL))", key.operand());
         }
     }
 }
@@ -393,7 +404,7 @@ fn behind(sql: &mut Sql<'_>, key: &Key, value: &Value) {
 fn equal(sql: &mut Sql<'_>, key: &Key, value: &Value) {
     match (key.nulls, value) {
         (_, Value::Null) => {
-            let _infallible = write!(sql.text, "{} IS NULL", key.sql);
+            let _infallible = write!(sql.text, "{} IS NULL", key.operand());
         }
         (Some(_), Value::Located(_)) => {
             let same = match sql.parts.dialect {
@@ -401,11 +412,11 @@ fn equal(sql: &mut Sql<'_>, key: &Key, value: &Value) {
                 Dialect::Sqlite => "IS",
                 Dialect::MySql => "<=>",
             };
-            let _infallible = write!(sql.text, "{} {same} ", key.sql);
+            let _infallible = write!(sql.text, "{} {same} ", key.operand());
             operand(sql, key, value);
         }
         (_, Value::Param(_)) | (None, Value::Located(_)) => {
-            let _infallible = write!(sql.text, "{} = ", key.sql);
+            let _infallible = write!(sql.text, "{} = ", key.operand());
             operand(sql, key, value);
         }
     }

@@ -175,7 +175,7 @@ impl<R, DB: SqlDatabase> ListQuery<R, DB> {
     }
 
     /// Fixes how many rows a chunk has, for tests and measurements. Default: the library decides from
-    /// what a row costs.
+    /// what a row costs. It has no meaning for ranges and exports.
     #[must_use]
     pub fn chunk_length(mut self, rows: NonZeroUsize) -> Self {
         self.chunk_length = Some(rows);

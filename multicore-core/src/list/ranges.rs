@@ -12,6 +12,7 @@
 //!   worker opens one and looks again: the same number means that nobody wrote between the two, so both
 //!   see the same. A worker that finds another number stays out; nobody waits for it.
 
+use std::error::Error;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
@@ -110,7 +111,8 @@ where
                     Err(Trouble::Moved) => pays.moved(),
                 }
             }
-            let Some(name) = lease.begin_snapshot().await? else { return Ok(None) };
+            let Some(name) = begin_snapshot(lease).await? else { return Ok(None) };
+            let Some(name) = name else { return Ok(None) };
             let got = ranged.once(lease, hands, Snapshot::Exported(name)).await?.ok();
             lease.end_transaction().await?;
             Ok(got)
@@ -123,13 +125,29 @@ where
                     return Ok(None);
                 }
             };
-            lease.begin_snapshot().await?;
+            if begin_snapshot(lease).await?.is_none() {
+                return Ok(None);
+            }
             let got = ranged.once(lease, hands, Snapshot::Version(version)).await?.ok();
             lease.end_transaction().await?;
             Ok(got)
         }
         // Connections cannot share a snapshot.
         Dialect::MySql => Ok(None),
+    }
+}
+
+/// Begins the owner's transaction; none, and none begun, if the database will not have it.
+async fn begin_snapshot<DB: SqlDatabase>(lease: &mut Lease<DB>) -> Result<Option<Option<String>>, ListError> {
+    match lease.begin_snapshot().await {
+        Ok(name) => Ok(Some(name)),
+        Err(error) if error.is_lost::<DB>() => Err(error),
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string);
+            tracing::warn!(cause, "there is no snapshot to share; the page is one statement");
+            lease.roll_back().await?;
+            Ok(None)
+        }
     }
 }
 
@@ -168,7 +186,7 @@ where
             read: Read { snapshot: snapshot == Snapshot::Column, ..self.read.clone() },
             work: Arc::clone(self.work),
             snapshot,
-            cancel: CancellationToken::new(),
+            cancel: self.core.halted.child_token(),
             helpers: AtomicUsize::new(0),
         });
         job.chunks.push(&mut waiting);
@@ -213,8 +231,9 @@ where
         let wish = Wish { execution: Execution::Sequential, quiet: true, ..Wish::default() };
         let expected = usize::try_from(part.rows).unwrap_or(usize::MAX);
         let mut owner = Owner::new(self.core, Arc::clone(self.work), Arc::clone(self.model), wish, expected);
+        let flowing = lease.flowing();
         let stream = DB::rows(lease.begin(self.guard.clone()), sql, arguments, true);
-        let mut rows = Rows::<DB>::new(stream, job.look(part));
+        let mut rows = Rows::<DB>::new(stream, job.look(part)).telling(flowing);
         let fed = owner.feed(Pin::new(&mut rows)).await;
         let seen = mem::take(&mut rows.seen);
         drop(rows);
@@ -372,13 +391,9 @@ where
             Snapshot::PerRange | Snapshot::Column => true,
             Snapshot::Exported(name) => {
                 at.in_transaction = true;
-                // The name is the server's own, of digits and dashes.
-                let sql = format!(
-                    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'"
-                );
-                match DB::run(connection, sql).await {
-                    Ok(()) => true,
-                    // Another server, or the exporter is gone.
+                // Refused where this is another server, another session, or the exporter is gone.
+                match DB::join_snapshot(connection, name).await {
+                    Ok(joined) => joined,
                     Err(error) => {
                         tracing::debug!(%error, "a worker could not join a snapshot");
                         false
@@ -450,4 +465,9 @@ where
     }
 
     fn refuse(&self) {}
+
+    fn is_wanted(&self) -> bool {
+        // Its page does without.
+        false
+    }
 }

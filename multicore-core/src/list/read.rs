@@ -79,30 +79,34 @@ where
             lease.begin_transaction("BEGIN").await?;
         }
         let shape = survey::shape(&self.core.shapes, lease.connection(), &self.request).await?;
-        let read = self.resolve(lease, &shape).await?;
+        let read = match self.resolve(lease, &shape).await {
+            Ok(read) => read,
+            Err(error) => {
+                // Nothing is under way; a client's mistake costs the connection nothing.
+                if !error.is_lost::<DB>() {
+                    lease.ended();
+                }
+                return Err(error);
+            }
+        };
         let plan = survey::plan(&shape, lease.connection(), &self.request, &read).await?;
         let guard = self.guard(lease, &shape, plan, &read).await?;
         lease.ended();
         let read = Read { tag: matches!(guard, Guard::Lock(_)), ..read };
 
-        let case = self.case(&shape);
-        let may_split = self.may_split(&shape, &read);
-        let compared = may_split && plan == PlanKind::Ordered && strategy::is_eligible(case);
-        let ranged = may_split
-            && match self.request.strategy {
-                Strategy::Single => false,
-                Strategy::Ranges => true,
-                Strategy::Auto => compared && strategy::choose_ranges(case),
-            };
+        let split = self.request.strategy != Strategy::Single && self.may_split(&shape, &read);
+        let case = split.then(|| self.case(&shape));
+        let compared = case.filter(|case| plan == PlanKind::Ordered && strategy::is_eligible(*case));
+        let hands = match (self.request.strategy, compared) {
+            (Strategy::Ranges, _) if split => Some(self.core.registry.workers() + 1),
+            (Strategy::Auto, Some(case)) if strategy::choose_ranges(case) => {
+                Some(strategy::hands(case.machine, case.parked, case.rows))
+            }
+            _ => None,
+        };
         let started = Instant::now();
         let mut got = None;
-        if ranged {
-            let hands = match self.request.strategy {
-                Strategy::Ranges => self.core.registry.workers() + 1,
-                Strategy::Auto | Strategy::Single => {
-                    strategy::hands(case.machine, case.parked, self.paging.limit)
-                }
-            };
+        if let Some(hands) = hands {
             got = self.ranges(lease, &shape, &read, &guard, hands).await?;
             if got.is_none() {
                 shape.pays.failed();
@@ -116,7 +120,7 @@ where
                 (self.single(lease, &shape, read, guard).await?, Strategy::Single)
             }
         };
-        if compared && got.seen.rows > 0 {
+        if compared.is_some() && got.seen.rows > 0 {
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
             shape.pays.count();
             shape.pays.learn(by == Strategy::Ranges, nanos / got.seen.rows);
@@ -130,12 +134,17 @@ where
         let rows = Some(self.paging.limit.saturating_add(ahead).min(i64::MAX.unsigned_abs()));
         let token = match &self.paging.start {
             Start::Offset(offset) => {
-                super::query::number("offset", *offset)?;
                 return Ok(Read { rows, skip: Some(*offset), ..Read::default() });
             }
             Start::First => None,
             Start::After(token) | Start::Before(token) => Some(token),
         };
+        if !shape.facts.seeks {
+            let key = self.request.parts.keys.iter().find(|key| !key.sql.contains('.'));
+            let why = "a column of the result has its name, so a cursor could not tell which is meant: qualify \
+                       it with its table";
+            return Err(ListError::Order { key: key.map(|key| key.sql.clone()).unwrap_or_default(), why });
+        }
         let casts = survey::casts(shape, lease.connection(), &self.request).await?;
         for (key, cast) in self.request.parts.keys.iter_mut().zip(casts) {
             key.cast = cast;
@@ -259,7 +268,9 @@ where
         let model = Arc::clone(self.model);
         let mut owner = Owner::new(self.core, Arc::clone(self.work), model, self.request.wish, expected);
         let kept = !self.core.transaction_pooling;
-        let mut rows = Rows::<DB>::new(DB::rows(lease.begin(guard), sql, arguments, kept), look);
+        let flowing = lease.flowing();
+        let stream = DB::rows(lease.begin(guard), sql, arguments, kept);
+        let mut rows = Rows::<DB>::new(stream, look).telling(flowing);
         let fed = if read.backward {
             // Read from the end, and turned around before anyone sees them.
             match collect(&mut rows).await {
@@ -302,7 +313,7 @@ where
             return Ok(None);
         }
         let guard = DB::guard(lease.connection()).await.map_err(ListError::Database)?;
-        let planned = plan::count(&self.request.parts, shape.facts.splits.is_ok());
+        let planned = plan::count(&self.request.parts, shape.facts.plain);
         let Statement { sql, arguments } = self.request.bind(planned, &[], 0)?;
         let counted = DB::number(lease.begin(guard), sql.as_str().to_owned(), arguments).await;
         lease.ended();

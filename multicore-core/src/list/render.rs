@@ -28,13 +28,29 @@ pub(super) struct Render<DB, R, V, F> {
     header: OnceLock<Vec<u8>>,
     /// What a rendered row needed last, for the size of the next chunk.
     row_bytes: AtomicUsize,
+    /// Whether the bytes of a batch are counted, which a page need not: its length bounds it.
+    streamed: bool,
+    batch_bytes: AtomicUsize,
     types: PhantomData<fn(DB, R) -> V>,
 }
 
 impl<DB, R, V, F> Render<DB, R, V, F> {
-    pub(super) fn new(render: F, format: Format) -> Self {
-        let row_bytes = AtomicUsize::new(ROW_BYTES);
-        Render { render, format, header: OnceLock::new(), row_bytes, types: PhantomData }
+    /// For a page.
+    pub(super) fn new(render: F) -> Self {
+        Render {
+            render,
+            format: Format::JsonArray,
+            header: OnceLock::new(),
+            row_bytes: AtomicUsize::new(ROW_BYTES),
+            streamed: false,
+            batch_bytes: AtomicUsize::new(0),
+            types: PhantomData,
+        }
+    }
+
+    /// For an export.
+    pub(super) fn streamed(render: F, format: Format) -> Self {
+        Render { format, streamed: true, ..Render::new(render) }
     }
 }
 
@@ -42,6 +58,12 @@ impl<DB, R, V, F> Render<DB, R, V, F> {
 pub(super) trait Rendering: Work<Out = Elements, Error = ListError> {
     /// What a row needed last, in bytes.
     fn row_bytes(&self) -> usize;
+
+    /// Begins to count a batch's bytes.
+    fn begin_batch(&self);
+
+    /// How many bytes the batch has so far.
+    fn batch_bytes(&self) -> usize;
 
     /// The line that names the columns, once a row was rendered; empty in a format without one.
     fn header(&self) -> &[u8];
@@ -92,6 +114,7 @@ where
     fn add(&self, row: Self::Item, out: &mut Elements) -> Result<(), ListError> {
         let row = R::from_row(&row).map_err(|error| ListError::Decode(error.into()))?;
         let view = (self.render)(row);
+        let before = out.len();
         if let Some(csv) = &mut out.csv {
             if self.header.get().is_none() {
                 // Several threads may find it missing; they all write the same.
@@ -108,6 +131,9 @@ where
             }
         }
         out.rows += 1;
+        if self.streamed {
+            self.batch_bytes.fetch_add(out.len() - before, Ordering::Relaxed);
+        }
         if out.rows.is_power_of_two() {
             self.row_bytes.store(out.len() / out.rows, Ordering::Relaxed);
         }
@@ -128,6 +154,14 @@ where
 {
     fn row_bytes(&self) -> usize {
         self.row_bytes.load(Ordering::Relaxed)
+    }
+
+    fn begin_batch(&self) {
+        self.batch_bytes.store(0, Ordering::Relaxed);
+    }
+
+    fn batch_bytes(&self) -> usize {
+        self.batch_bytes.load(Ordering::Relaxed)
     }
 
     fn header(&self) -> &[u8] {

@@ -3,6 +3,8 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
@@ -46,18 +48,31 @@ pub(super) struct Rows<'c, DB: SqlDatabase> {
     rows: BoxStream<'c, Step<DB>>,
     look: Look,
     pub(super) seen: Seen,
+    /// Is set once a row has come.
+    flowing: Option<Arc<AtomicBool>>,
     database: PhantomData<fn() -> DB>,
 }
 
 impl<'c, DB: SqlDatabase> Rows<'c, DB> {
     pub(super) fn new(rows: BoxStream<'c, Step<DB>>, look: Look) -> Self {
-        Rows { rows, look, seen: Seen::default(), database: PhantomData }
+        Rows { rows, look, seen: Seen::default(), flowing: None, database: PhantomData }
+    }
+
+    /// Tells through this when rows come.
+    pub(super) fn telling(mut self, flowing: Arc<AtomicBool>) -> Self {
+        self.flowing = Some(flowing);
+        self
     }
 
     fn see(&mut self, row: &DB::Row) -> Result<(), ListError> {
         let Look { rows, keys, snapshot, .. } = self.look;
         if snapshot && self.seen.rows == 0 {
             self.seen.snapshot = DB::snapshot(row).map_err(ListError::Decode)?;
+        }
+        if self.seen.rows == 0
+            && let Some(flowing) = &self.flowing
+        {
+            flowing.store(true, Ordering::Relaxed);
         }
         self.seen.rows += 1;
         if keys > 0 && (self.seen.rows == 1 || self.seen.rows == rows) {

@@ -8,9 +8,8 @@ use serde::Serialize;
 use sqlx::FromRow;
 
 use super::ListError;
-use super::format::Format;
 use super::page::List;
-use super::paging::Paging;
+use super::paging::{Paging, Start};
 use super::query::{ListQuery, Request, number};
 use super::read::PageRead;
 use super::render::{Elements, Render};
@@ -53,7 +52,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         let paging = page.into();
         let limit = [self.core.timeout, request.timeout].into_iter().flatten().min();
         let model = self.core.costs.of::<Render<DB, R, V, F>>();
-        let work = Arc::new(Render::<DB, R, V, F>::new(render, Format::JsonArray));
+        let work = Arc::new(Render::<DB, R, V, F>::new(render));
         let read = self.read(request, &paging, &work, &model);
         match limit {
             None => read.await,
@@ -72,6 +71,9 @@ impl<DB: SqlDatabase> Multicore<DB> {
         W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
     {
         number("limit", paging.limit)?;
+        if let Start::Offset(offset) = paging.start {
+            number("offset", offset)?;
+        }
         let mut page = PageRead::new(&self.core, request, paging, work, model);
         match page.attempt().await {
             Err(error) if error.is_lost::<DB>() => {

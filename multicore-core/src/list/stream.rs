@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Context, Poll};
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ pub struct Export {
     chunks: mpsc::Receiver<Bytes>,
     /// Makes chunks while it is polled; none once it has ended.
     making: Option<Making>,
+    /// Why it ended, told behind the last chunk.
+    failed: Option<ListError>,
     format: Format,
     mode: Mode,
 }
@@ -87,26 +89,25 @@ impl Stream for Export {
             return Poll::Ready(Some(Ok(first)));
         }
         loop {
-            // What is made already goes first, also before an error that came after it.
-            match this.chunks.poll_recv(context) {
-                Poll::Ready(Some(chunk)) => return Poll::Ready(Some(Ok(chunk))),
-                Poll::Ready(None) if this.making.is_none() => return Poll::Ready(None),
-                Poll::Ready(None) | Poll::Pending => {}
+            // What is made already goes first, also before an error that came after it. Pending does not mean
+            // that nothing is there: Tokio says so, too, when a task has had its share.
+            if let Poll::Ready(taken) = this.chunks.poll_recv(context) {
+                return Poll::Ready(match taken {
+                    Some(chunk) => Some(Ok(chunk)),
+                    None => this.failed.take().map(Err),
+                });
             }
-            let Some(making) = &mut this.making else { return Poll::Ready(None) };
-            let made = making.as_mut().poll(context);
-            if let Poll::Ready(Some(chunk)) = this.chunks.poll_recv(context) {
-                if let Poll::Ready(Ok(())) = made {
+            let Some(making) = &mut this.making else { return Poll::Pending };
+            match making.as_mut().poll(context) {
+                Poll::Ready(ended) => {
+                    // With it goes the sender, so that the channel ends behind its last chunk.
                     this.making = None;
-                } else if let Poll::Ready(Err(error)) = made {
-                    this.making = Some(Box::pin(ready(Err(error))));
+                    this.failed = ended.err();
                 }
-                return Poll::Ready(Some(Ok(chunk)));
-            }
-            let ended = task::ready!(made);
-            this.making = None;
-            if let Err(error) = ended {
-                return Poll::Ready(Some(Err(error)));
+                Poll::Pending => {
+                    let taken = task::ready!(this.chunks.poll_recv(context));
+                    return Poll::Ready(taken.map(Ok));
+                }
             }
         }
     }
@@ -141,7 +142,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
     {
         let request = Arc::new(query.request()?);
         let model = self.core.costs.of::<Render<DB, R, V, F>>();
-        let work = Arc::new(Render::<DB, R, V, F>::new(render, format));
+        let work = Arc::new(Render::<DB, R, V, F>::streamed(render, format));
         let until = request.timeout.map(|after| (after, Instant::now() + after));
         let mut retried = false;
         loop {
@@ -160,7 +161,9 @@ impl<DB: SqlDatabase> Multicore<DB> {
             let mut making: Option<Making> = Some(Box::pin(maker.make()));
             // To the first bytes, so that what fails before them is an error like a list's.
             match poll_fn(|context| begin(&mut making, &mut first, context)).await {
-                Ok((first, mode)) => return Ok(Export { first: Some(first), chunks, making, format, mode }),
+                Ok((first, mode)) => {
+                    return Ok(Export { first: Some(first), chunks, making, failed: None, format, mode });
+                }
                 Err(error) if error.is_lost::<DB>() && !retried => {
                     let cause = error.source().map(ToString::to_string);
                     tracing::warn!(cause, "a database connection was lost; the list is read again");
@@ -251,8 +254,9 @@ where
         let planned = plan::statement(&request.parts, &Read { tag: tagged, ..Read::default() });
         let Statement { sql, arguments } = request.bind(planned, &[], tag)?;
         let look = Look { rows: u64::MAX, filtered: request.parts.bound > 0, ..Look::default() };
+        let flowing = lease.flowing();
         let stream = DB::rows(lease.begin(guard), sql, arguments, !core.transaction_pooling);
-        let mut rows = Rows::<DB>::new(stream, look);
+        let mut rows = Rows::<DB>::new(stream, look).telling(flowing);
         let done = self.batches(&core, &mut rows).await;
         let ended = rows.seen.ended;
         drop(rows);
@@ -273,7 +277,9 @@ where
             let wish = Wish { execution: self.request.wish.execution, quiet: true, ..Wish::default() };
             let model = Arc::clone(&self.model);
             let mut owner = Owner::new(core, Arc::clone(&self.work), model, wish, expected);
-            let fed = owner.feed(Pin::new(&mut Batch { rows: &mut *rows, left: expected })).await;
+            self.work.begin_batch();
+            let batch = Batch { rows: &mut *rows, work: &*self.work, left: expected };
+            let fed = owner.feed(pin!(batch)).await;
             let finished = owner.finish().await.map_err(unwrap_failure)?;
             fed?;
             mode = together(mode, finished.mode);
@@ -322,20 +328,21 @@ fn together(one: Mode, other: Mode) -> Mode {
     }
 }
 
-/// So many rows of a statement as a stream of their own.
-struct Batch<'r, 'c, DB: SqlDatabase> {
+/// So many rows of a statement as a stream of their own; fewer if they become more bytes than expected.
+struct Batch<'r, 'c, DB: SqlDatabase, W> {
     rows: &'r mut Rows<'c, DB>,
+    work: &'r W,
     left: usize,
 }
 
-impl<DB: SqlDatabase> Unpin for Batch<'_, '_, DB> {}
+impl<DB: SqlDatabase, W> Unpin for Batch<'_, '_, DB, W> {}
 
-impl<DB: SqlDatabase> Stream for Batch<'_, '_, DB> {
+impl<DB: SqlDatabase, W: Rendering> Stream for Batch<'_, '_, DB, W> {
     type Item = Result<<DB as sqlx::Database>::Row, ListError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.left == 0 {
+        if this.left == 0 || this.work.batch_bytes() >= BATCH_BYTES {
             return Poll::Ready(None);
         }
         let next = task::ready!(Pin::new(&mut *this.rows).poll_next(context));

@@ -58,6 +58,9 @@ async fn facts<DB: SqlDatabase>(
             unique: None,
             splits: Err("its SQL is not understood"),
             prompt: false,
+            // An unqualified name may be that of a column of the result.
+            seeks: keys.iter().all(|key| key.contains('.')),
+            plain: false,
         });
     };
     for name in parsed.tables() {

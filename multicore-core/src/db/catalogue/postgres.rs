@@ -11,8 +11,8 @@ pub(crate) async fn table(
 ) -> Result<Option<Table>, sqlx::Error> {
     // Only ordinary and partitioned tables. Unique indexes do not reach into tables that inherit, and
     // no other connection sees a temporary table.
-    let found: Option<i64> = sqlx::query_scalar(
-        "SELECT c.oid::bigint FROM pg_catalog.pg_class c
+    let found: Option<(i64, bool)> = sqlx::query_as(
+        "SELECT c.oid::bigint, c.relrowsecurity FROM pg_catalog.pg_class c
          WHERE c.oid = pg_catalog.to_regclass(
                  CASE WHEN $1::text IS NULL THEN pg_catalog.format('%I', $2::text)
                       ELSE pg_catalog.format('%I.%I', $1::text, $2::text) END)
@@ -24,7 +24,7 @@ pub(crate) async fn table(
     .bind(&name.name)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(oid) = found else { return Ok(None) };
+    let Some((oid, by_session)) = found else { return Ok(None) };
 
     // int2, int4 and int8 compare as one, and so do text and varchar.
     let columns: Vec<(String, bool, String, String)> = sqlx::query_as(
@@ -69,7 +69,7 @@ pub(crate) async fn table(
             _ => Equality::Other(format!("{class} {collation}")),
         },
     });
-    Ok(Some(Table { columns: columns.collect(), unique }))
+    Ok(Some(Table { columns: columns.collect(), unique, by_session }))
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ pub(crate) async fn table(
         let equality = equality(&declared, collations.get(&name));
         Column { name, nullable, equality }
     });
-    Ok(Some(Table { columns: columns.collect(), unique }))
+    Ok(Some(Table { columns: columns.collect(), unique, by_session: false }))
 }
 
 /// What `=` means in a column declared so.

@@ -23,6 +23,11 @@ pub(crate) struct Facts {
     /// Whether the rows come promptly if their order comes from an index: nothing is filtered, joins add
     /// to a row and do not multiply it, and what is worked out for a row is cheap.
     pub(crate) prompt: bool,
+    /// Whether the keys mean in a condition what they mean in the order, where a name may also be that of a
+    /// column of the result.
+    pub(crate) seeks: bool,
+    /// Whether its rows are its tables' rows, so that they can be counted without its columns.
+    pub(crate) plain: bool,
 }
 
 impl Parsed {
@@ -48,10 +53,26 @@ impl Parsed {
             false if names.complete() => Some(false),
             false => None,
         };
+        let seeks = self.keys.iter().zip(&meanings).all(|(key, meaning)| {
+            let Some(column) = &key.column else { return true };
+            let same =
+                |namesake: &Option<ColumnRef>| namesake.as_ref().is_some_and(|n| n.name == column.name);
+            key.namesakes.iter().all(same)
+                && match meaning {
+                    Meaning::Column(place) => names.find(column) == Some(*place),
+                    Meaning::Elsewhere => true,
+                    Meaning::Expression => key.namesakes.is_empty(),
+                }
+        });
+        let by_session = names.tables.iter().flatten().any(|table| table.by_session);
         let splits = self.verdict.stable.and(if !self.joins {
             Err("its joins are not understood")
         } else if meanings.contains(&Meaning::Expression) {
             Err("a key of its order is not a column")
+        } else if !seeks {
+            Err("a key of its order has the name of another column of the result")
+        } else if by_session {
+            Err("which of a table's rows are seen depends on the session")
         } else if !known {
             // A view may do anything that was looked for in the text.
             Err("it reads a view, or a table that is not known")
@@ -64,7 +85,7 @@ impl Parsed {
         };
         let harmless = self.verdict.stable.is_ok() && !self.verdict.subqueries;
         let prompt = trusted && known && to_one && harmless && !self.filtered;
-        Facts { nullable: nullable.collect(), unique, splits, prompt }
+        Facts { nullable: nullable.collect(), unique, splits, prompt, seeks, plain: trusted }
     }
 }
 

@@ -155,3 +155,12 @@ fn counting_leaves_out_order_and_limit() {
         "SELECT COUNT(*) FROM (SELECT a, b FROM t WHERE (x = ?)) AS multicore_counted"
     );
 }
+
+#[test]
+fn a_key_that_is_an_expression_stands_in_parentheses_beside_an_operator() {
+    let keys = vec![key("role = 'x'", true, None), key("id", false, None)];
+    let after = Read { after: Some(vec![false, false]), rows: Some(10), ..Read::default() };
+    let planned = statement(&parts(Dialect::Sqlite, None, 0, keys), &after);
+    let condition = "WHERE (role = 'x') <= ?1 AND ((role = 'x') < ?2 OR ((role = 'x') = ?3 AND (id > ?4)))";
+    assert!(planned.sql.contains(condition), "{}", planned.sql);
+}
