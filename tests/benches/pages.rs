@@ -1,7 +1,8 @@
 //! Pages of a table of 300,000 rows of about 1 kB, ours beside `SELECT … ORDER BY … LIMIT … OFFSET` with
 //! sqlx's `fetch_all` and serde_json: pages deep in the table, pages long enough to be read in ranges, what
 //! ranges pay for one snapshot, and pages that the database has to sort. On SQLite and PostgreSQL. Run
-//! with `cargo bench -p multicore-tests --bench pages`, or name some of `deep`, `long`, `snapshot`, `sort`.
+//! with `cargo bench -p multicore-tests --bench pages`; what follows `--` picks some of the parts `deep`,
+//! `long`, `snapshot` and `sort`, or one of the databases `sqlite` and `postgres`.
 
 mod databases;
 mod ratio;
@@ -28,6 +29,10 @@ const TURNS: f64 = 3.0;
 /// Rounds of what is told in microseconds.
 const FINE_ROUNDS: usize = 1_501;
 
+/// What can be named on the command line.
+const PARTS: &[&str] = &["deep", "long", "snapshot", "sort"];
+const DATABASES: &[&str] = &["sqlite", "postgres"];
+
 /// Keys of an order. The first two come off an index, `r` has none.
 const BY_K: &[&str] = &["k", "id"];
 const BY_ID: &[&str] = &["id"];
@@ -50,13 +55,18 @@ struct Small {
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
     println!("how many times faster than the plain handler (middle half of the rounds)");
-    let (_folder, pool) = runtime.block_on(databases::sqlite());
-    runtime.block_on(fill_sqlite(&pool));
-    all(&runtime, "SQLite", &pool);
+    if wanted("sqlite", DATABASES) {
+        let (_folder, pool) = runtime.block_on(databases::sqlite());
+        runtime.block_on(fill_sqlite(&pool));
+        all(&runtime, "SQLite", &pool);
+    }
+    if !wanted("postgres", DATABASES) {
+        return;
+    }
     if let Some(database) = runtime.block_on(PostgresDatabase::new()) {
         runtime.block_on(fill_postgres(&database.pool));
         all(&runtime, "PostgreSQL", &database.pool);
-        if wanted("snapshot") {
+        if wanted("snapshot", PARTS) {
             runtime.block_on(exported(&database.pool));
         }
         runtime.block_on(database.clean_up());
@@ -64,20 +74,20 @@ fn main() {
 }
 
 fn all<DB: Peer>(runtime: &Runtime, name: &str, pool: &Pool<DB>) {
-    if wanted("deep") {
+    if wanted("deep", PARTS) {
         println!("\n{name}: {LIMIT} rows, deep");
         deep(&Served::new(runtime, pool));
     }
-    if wanted("long") {
+    if wanted("long", PARTS) {
         println!("\n{name}: {LONG} rows from the start");
         // What one way of reading has taught must not help the other.
         long(&Served::new(runtime, pool), &Served::new(runtime, pool));
     }
-    if wanted("snapshot") {
+    if wanted("snapshot", PARTS) {
         println!("\n{name}: {LIMIT} small rows in ranges, on one snapshot and on any");
         snapshot(&Served::new(runtime, pool));
     }
-    if wanted("sort") {
+    if wanted("sort", PARTS) {
         println!("\n{name}: {LIMIT} rows in an order without an index");
         sort(&Served::new(runtime, pool));
     }
@@ -225,10 +235,10 @@ fn sort<DB: Peer>(served: &Served<'_, DB>) {
     );
 }
 
-/// Whether a part is asked for: all are, or those named on the command line.
-fn wanted(part: &str) -> bool {
-    let mut parts = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
-    parts.peek().is_none() || parts.any(|wanted| wanted == part)
+/// Whether one of `all` is asked for: each is, unless some of them are named on the command line.
+fn wanted(one: &str, all: &[&str]) -> bool {
+    let mut named = std::env::args().skip(1).filter(|arg| all.contains(&&**arg)).peekable();
+    named.peek().is_none() || named.any(|arg| arg == one)
 }
 
 fn millis(times: &Times) -> f64 {
