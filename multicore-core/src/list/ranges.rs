@@ -29,7 +29,7 @@ use super::plan::{self, Parts, Read};
 use super::query::{Consistency, Request, Statement};
 use super::render::Elements;
 use super::rows::{Look, Rows, Seen};
-use super::shape::Shape;
+use super::shape::Pays;
 use super::strategy::RANGE_ROWS;
 use crate::admission::cost::CostModel;
 use crate::core::Core;
@@ -61,7 +61,7 @@ pub(super) struct Ranged<'a, DB: SqlDatabase, W> {
     pub(super) work: &'a Arc<W>,
     pub(super) model: &'a Arc<CostModel>,
     pub(super) guard: &'a Guard,
-    pub(super) shape: &'a Shape,
+    pub(super) pays: &'a Pays,
 }
 
 /// How readers come to the same snapshot.
@@ -98,7 +98,7 @@ where
     DB: SqlDatabase,
     W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
 {
-    let pays = &ranged.shape.pays;
+    let pays = ranged.pays;
     if ranged.request.consistency == Consistency::PerRange {
         return Ok(ranged.once(lease, hands, Snapshot::PerRange).await?.ok());
     }

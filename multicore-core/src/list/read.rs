@@ -19,7 +19,7 @@ use super::query::{Consistency, Request, Statement, Strategy};
 use super::ranges::{self, Got, Ranged};
 use super::render::{Elements, array};
 use super::rows::{Look, Rows, Seen};
-use super::shape::Shape;
+use super::shape::{Pays, Shape};
 use super::strategy::{self, Case};
 use super::survey;
 use crate::admission::cost::CostModel;
@@ -95,10 +95,11 @@ where
         let read = Read { tag: matches!(guard, Guard::Lock(_)), ..read };
 
         let split = self.request.strategy != Strategy::Single && self.may_split(&shape, &read);
-        let case = split.then(|| self.case(&shape));
+        let pays = split.then(|| shape.pays(self.paging.limit, read.skip.unwrap_or(0)));
+        let case = pays.as_ref().map(|pays| self.case(pays));
         let compared = case.filter(|case| plan == PlanKind::Ordered && strategy::is_eligible(*case));
         let hands = match (self.request.strategy, compared) {
-            (Strategy::Ranges, _) if split => Some(self.core.registry.workers() + 1),
+            (Strategy::Ranges, _) => Some(self.core.registry.workers() + 1),
             (Strategy::Auto, Some(case)) if strategy::choose_ranges(case) => {
                 Some(strategy::hands(case.machine, case.parked, case.rows))
             }
@@ -106,10 +107,10 @@ where
         };
         let started = Instant::now();
         let mut got = None;
-        if let Some(hands) = hands {
-            got = self.ranges(lease, &shape, &read, &guard, hands).await?;
+        if let (Some(hands), Some(pays)) = (hands, &pays) {
+            got = self.ranges(lease, &shape, pays, &read, &guard, hands).await?;
             if got.is_none() {
-                shape.pays.failed();
+                pays.failed();
             }
         }
         let (got, by) = match got {
@@ -120,10 +121,12 @@ where
                 (self.single(lease, &shape, read, guard).await?, Strategy::Single)
             }
         };
-        if compared.is_some() && got.seen.rows > 0 {
+        if let (Some(_), Some(pays)) = (compared, &pays)
+            && got.seen.rows > 0
+        {
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            shape.pays.count();
-            shape.pays.learn(by == Strategy::Ranges, nanos / got.seen.rows);
+            pays.count();
+            pays.learn(by == Strategy::Ranges, nanos / got.seen.rows);
         }
         self.list(&shape, got, by)
     }
@@ -182,15 +185,15 @@ where
         DB::guard(lease.connection()).await.map_err(ListError::Database)
     }
 
-    fn case(&self, shape: &Shape) -> Case {
+    fn case(&self, pays: &Pays) -> Case {
         Case {
             machine: self.core.machine(),
             parked: self.core.registry.parked(),
             rows: self.paging.limit,
             render: self.model.estimate().map(|cost| cost.per_item),
-            single: shape.pays.single(),
-            ranges: shape.pays.ranges(),
-            pages: shape.pays.pages(),
+            single: pays.single(),
+            ranges: pays.ranges(),
+            pages: pays.pages(),
         }
     }
 
@@ -227,6 +230,7 @@ where
         &self,
         lease: &mut Lease<DB>,
         shape: &Shape,
+        pays: &Pays,
         read: &Read,
         guard: &Guard,
         hands: usize,
@@ -240,7 +244,7 @@ where
             work: self.work,
             model: self.model,
             guard,
-            shape,
+            pays,
         };
         let Some(mut got) = ranges::read(ranged, lease, hands).await? else { return Ok(None) };
         got.count = self.let_go(lease, shape).await?;

@@ -49,7 +49,9 @@ pub(crate) struct Shape {
     /// The types that cursors' values are cast to.
     pub(super) casts: OnceCell<Vec<Option<String>>>,
     plans: RwLock<HashMap<u32, PlanKind>>,
-    pub(super) pays: Pays,
+    /// By length and depth: each range walks to the page's depth again, and a short page pays more of
+    /// what a range costs to open.
+    pays: RwLock<HashMap<(u32, u32), Arc<Pays>>>,
 }
 
 impl Shape {
@@ -61,7 +63,7 @@ impl Shape {
             snapshots,
             casts: OnceCell::new(),
             plans: RwLock::default(),
-            pays: Pays::default(),
+            pays: RwLock::default(),
         }
     }
 
@@ -77,6 +79,16 @@ impl Shape {
 
     pub(super) fn learn_plan(&self, rows: u64, plan: PlanKind) {
         self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(magnitude(rows), plan);
+    }
+
+    /// What pages of about this length and depth have taken.
+    pub(super) fn pays(&self, rows: u64, skip: u64) -> Arc<Pays> {
+        let size = (magnitude(rows), magnitude(skip));
+        if let Some(known) = self.pays.read().unwrap_or_else(PoisonError::into_inner).get(&size) {
+            return Arc::clone(known);
+        }
+        let mut pays = self.pays.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(pays.entry(size).or_default())
     }
 }
 
@@ -156,5 +168,29 @@ impl Pays {
 
     pub(super) fn exports(&self) -> bool {
         self.pages.load(Ordering::Relaxed) < self.export_until.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_lengths_and_depths_teach_each_other_nothing() {
+        let facts = Facts {
+            nullable: Vec::new(),
+            unique: Some(true),
+            splits: Ok(()),
+            prompt: true,
+            seeks: true,
+            plain: true,
+        };
+        let shape = Shape::new("", facts, true, true);
+        shape.pays(1_000, 0).learn(false, 3_000);
+        assert_eq!(shape.pays(1_000, 0).single(), 3_000);
+        assert_eq!(shape.pays(900, 0).single(), 3_000);
+        for (rows, skip) in [(10_000, 0), (1_000, 100_000), (1_000, 1)] {
+            assert_eq!(shape.pays(rows, skip).single(), 0, "{rows} {skip}");
+        }
     }
 }
