@@ -105,12 +105,14 @@ where
             }
             _ => None,
         };
-        let started = Instant::now();
+        let mut started = Instant::now();
         let mut got = None;
         if let (Some(hands), Some(pays)) = (hands, &pays) {
             got = self.ranges(lease, &shape, pays, &read, &guard, hands).await?;
             if got.is_none() {
                 pays.failed();
+                // What was in vain is not one statement's fault.
+                started = Instant::now();
             }
         }
         let (got, by) = match got {
@@ -125,7 +127,6 @@ where
             && got.seen.rows > 0
         {
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            pays.count();
             pays.learn(by == Strategy::Ranges, nanos / got.seen.rows);
         }
         self.list(&shape, got, by)
@@ -186,14 +187,17 @@ where
     }
 
     fn case(&self, pays: &Pays) -> Case {
+        let [single, ranges] = pays.per_row();
+        let [by_single, by_ranges] = pays.pages();
         Case {
             machine: self.core.machine(),
             parked: self.core.registry.parked(),
             rows: self.paging.limit,
             render: self.model.estimate().map(|cost| cost.per_item),
-            single: pays.single(),
-            ranges: pays.ranges(),
-            pages: pays.pages(),
+            single,
+            ranges,
+            by_single,
+            by_ranges,
         }
     }
 

@@ -116,58 +116,67 @@ pub(super) fn text_of(parts: &Parts) -> String {
     text
 }
 
-/// What a row takes each way, all told, as an exponentially weighted mean.
+/// What a row takes each way, all told.
 #[derive(Debug, Default)]
 pub(super) struct Pays {
-    single: AtomicU64,
-    ranges: AtomicU64,
-    pages: AtomicU64,
+    single: Way,
+    ranges: Way,
     /// Until which page ranges begin with an exported snapshot, since others write a lot.
     export_until: AtomicU64,
 }
 
+/// A way of reading.
+#[derive(Debug, Default)]
+struct Way {
+    /// Pages for which both ways were open.
+    pages: AtomicU64,
+    /// What a row of them took, as an exponentially weighted mean.
+    per_row: AtomicU64,
+}
+
 /// For so many pages after writes came in between, the snapshot is exported at once.
 const EXPORT_FOR: u64 = 64;
+/// What a row takes the way that could not be gone.
+const NEVER: Nanos = Nanos::MAX / 256;
 
 impl Pays {
-    pub(super) fn single(&self) -> Nanos {
-        self.single.load(Ordering::Relaxed)
+    /// What a row takes with one statement, and with ranges; zero where that is not known.
+    pub(super) fn per_row(&self) -> [Nanos; 2] {
+        [&self.single, &self.ranges].map(|way| way.per_row.load(Ordering::Relaxed))
     }
 
-    pub(super) fn ranges(&self) -> Nanos {
-        self.ranges.load(Ordering::Relaxed)
+    /// How many pages were read with one statement, and how many in ranges, while both ways were open.
+    pub(super) fn pages(&self) -> [u64; 2] {
+        [&self.single, &self.ranges].map(|way| way.pages.load(Ordering::Relaxed))
     }
 
-    /// Pages for which both ways were open.
-    pub(super) fn pages(&self) -> u64 {
-        self.pages.load(Ordering::Relaxed)
-    }
-
-    /// Counts such a page.
-    pub(super) fn count(&self) {
-        self.pages.fetch_add(1, Ordering::Relaxed);
-    }
-
+    /// Counts such a page. The first one teaches nothing: it finds connections that do not know the
+    /// statement.
     pub(super) fn learn(&self, ranges: bool, per_row: Nanos) {
-        let mean = if ranges { &self.ranges } else { &self.single };
-        let old = mean.load(Ordering::Relaxed);
-        let new = if old == 0 { per_row } else { (3 * old + per_row) / 4 };
-        mean.store(new.max(1), Ordering::Relaxed);
+        let way = if ranges { &self.ranges } else { &self.single };
+        let old = way.per_row.load(Ordering::Relaxed);
+        let new = match way.pages.fetch_add(1, Ordering::Relaxed) {
+            0 => return,
+            _ if old == 0 || old == NEVER => per_row.max(1),
+            _ => ((3 * old + per_row) / 4).max(1),
+        };
+        way.per_row.store(new, Ordering::Relaxed);
     }
 
-    /// Ranges could not be read at all: as slow as can be, until they are tried again.
+    /// A page could not be read in ranges: as slow as can be, until one can.
     pub(super) fn failed(&self) {
-        self.ranges.store(u64::MAX / 8, Ordering::Relaxed);
+        self.ranges.pages.fetch_add(1, Ordering::Relaxed);
+        self.ranges.per_row.store(NEVER, Ordering::Relaxed);
     }
 
     /// The snapshot had moved between the ranges.
     pub(super) fn moved(&self) {
-        let until = self.pages.load(Ordering::Relaxed) + EXPORT_FOR;
+        let until = self.pages().iter().sum::<u64>() + EXPORT_FOR;
         self.export_until.store(until, Ordering::Relaxed);
     }
 
     pub(super) fn exports(&self) -> bool {
-        self.pages.load(Ordering::Relaxed) < self.export_until.load(Ordering::Relaxed)
+        self.pages().iter().sum::<u64>() < self.export_until.load(Ordering::Relaxed)
     }
 }
 
@@ -186,11 +195,26 @@ mod tests {
             plain: true,
         };
         let shape = Shape::new("", facts, true, true);
+        shape.pays(1_000, 0).learn(false, 1);
         shape.pays(1_000, 0).learn(false, 3_000);
-        assert_eq!(shape.pays(1_000, 0).single(), 3_000);
-        assert_eq!(shape.pays(900, 0).single(), 3_000);
+        assert_eq!(shape.pays(1_000, 0).per_row(), [3_000, 0]);
+        assert_eq!(shape.pays(900, 0).per_row(), [3_000, 0]);
         for (rows, skip) in [(10_000, 0), (1_000, 100_000), (1_000, 1)] {
-            assert_eq!(shape.pays(rows, skip).single(), 0, "{rows} {skip}");
+            assert_eq!(shape.pays(rows, skip).per_row(), [0, 0], "{rows} {skip}");
         }
+    }
+
+    #[test]
+    fn the_first_page_of_a_way_does_not_count_and_one_that_failed_only_until_one_does_not() {
+        let pays = Pays::default();
+        for (per_row, mean) in [(9_000, 0), (1_000, 1_000), (2_000, 1_250)] {
+            pays.learn(true, per_row);
+            assert_eq!(pays.per_row(), [0, mean]);
+        }
+        pays.failed();
+        assert_eq!(pays.per_row(), [0, NEVER]);
+        pays.learn(true, 1_000);
+        assert_eq!(pays.per_row(), [0, 1_000]);
+        assert_eq!(pays.pages(), [0, 5]);
     }
 }

@@ -9,6 +9,9 @@ pub(crate) const RANGE_ROWS: u64 = 500;
 const LIGHT: Nanos = 20_000;
 /// From this offset on the first row of a page is found by its keys.
 pub(crate) const LOCATE_FROM: u64 = 64;
+/// How often each way is tried before they are compared. The first time does not count, since it finds
+/// connections that do not know the statement; and one time says little on a busy machine.
+const TRIES: u64 = 4;
 /// Every so many pages the way that was slower is tried again.
 const TRY_AGAIN: u64 = 128;
 /// Ranges must be this many hundredths of one statement's time to be worth the connections.
@@ -27,8 +30,9 @@ pub(crate) struct Case {
     /// What a row took with one statement, and with ranges, all told; zero where not known.
     pub(crate) single: Nanos,
     pub(crate) ranges: Nanos,
-    /// How many pages there were for which both ways were open.
-    pub(crate) pages: u64,
+    /// How many pages were read each way while both were open.
+    pub(crate) by_single: u64,
+    pub(crate) by_ranges: u64,
 }
 
 /// How many ranges a page may have at most: one for the owner and one for each worker that could come.
@@ -46,14 +50,14 @@ pub(crate) fn is_eligible(case: Case) -> bool {
     hands(case.machine, case.parked, case.rows) > 1 && case.render.is_some_and(|render| render <= LIGHT)
 }
 
-/// Whether an eligible page is read in ranges: if that has been faster, if it has not been tried, and
-/// once in a while if it has been slower, since data and machines change.
+/// Whether an eligible page is read in ranges: at first in turn with one statement, then if that has been
+/// faster, and once in a while if it has been slower, since data and machines change.
 pub(crate) fn choose_ranges(case: Case) -> bool {
-    if case.single == 0 {
-        return false;
+    if case.by_single.min(case.by_ranges) < TRIES {
+        return case.by_ranges < case.by_single;
     }
-    let pays = case.ranges == 0 || case.ranges.saturating_mul(100) <= case.single.saturating_mul(WORTH);
-    if case.pages % TRY_AGAIN == TRY_AGAIN - 1 { !pays } else { pays }
+    let pays = case.ranges.saturating_mul(100) <= case.single.saturating_mul(WORTH);
+    if (case.by_single + case.by_ranges) % TRY_AGAIN == TRY_AGAIN - 1 { !pays } else { pays }
 }
 
 #[cfg(test)]
@@ -62,7 +66,16 @@ mod tests {
 
     fn case(rows: u64, single: Nanos, ranges: Nanos) -> Case {
         let machine = Machine { cores: 4, busy: 1, wake: 20_000, veto: false, spare_thread: true };
-        Case { machine, parked: 3, rows, render: Some(5_000), single, ranges, pages: 0 }
+        Case {
+            machine,
+            parked: 3,
+            rows,
+            render: Some(5_000),
+            single,
+            ranges,
+            by_single: TRIES,
+            by_ranges: TRIES,
+        }
     }
 
     #[test]
@@ -90,16 +103,25 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_tried_once_then_kept_if_they_pay_and_both_ways_are_looked_at_again() {
+    fn both_ways_take_turns_at_first() {
+        let (mut by_single, mut by_ranges) = (0, 0);
+        for page in 0..2 * TRIES {
+            let case = Case { by_single, by_ranges, ..case(10_000, 1_000, 2_000) };
+            let ranges = choose_ranges(case);
+            assert_eq!(ranges, page % 2 == 1, "{page}");
+            *(if ranges { &mut by_ranges } else { &mut by_single }) += 1;
+        }
+    }
+
+    #[test]
+    fn then_the_faster_one_is_taken_and_the_other_looked_at_again() {
         for (single, ranges, pages, want) in [
-            (0, 0, 0, false),
-            (1_000, 0, 1, true),
-            (1_000, 949, 2, true),
-            (1_000, 951, 2, false),
+            (1_000, 950, 2 * TRIES, true),
+            (1_000, 951, 2 * TRIES, false),
             (1_000, 2_000, 127, true),
             (1_000, 500, 127, false),
         ] {
-            let case = Case { pages, ..case(10_000, single, ranges) };
+            let case = Case { by_single: pages - TRIES, ..case(10_000, single, ranges) };
             assert_eq!(choose_ranges(case), want, "{single} {ranges} {pages}");
         }
     }
