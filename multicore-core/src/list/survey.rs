@@ -138,7 +138,7 @@ async fn explain<DB: SqlDatabase>(
     let Statement { sql, arguments } = request.bind(planned, &[], 0)?;
     match DB::explain(connection, sql.as_str().to_owned(), arguments).await {
         Ok(plan) => Ok(plan),
-        Err(error) => Err(name_the_key::<DB>(connection, request, error).await),
+        Err(error) => Err(name_the_key::<DB>(connection, request, error, request.parts.bound > 0).await),
     }
 }
 
@@ -150,20 +150,24 @@ pub(super) async fn casts<DB: SqlDatabase>(
 ) -> Result<Vec<Option<String>>, ListError> {
     let keys: Vec<&str> = request.parts.keys.iter().map(|key| &*key.sql).collect();
     let casts = shape.casts.get_or_try_init(|| DB::key_casts(connection, &keys, &request.parts.tables));
-    let casts = casts.await.map_err(|error| match error.downcast::<sqlx::Error>() {
-        Ok(error) => statement_error::<DB>(*error, false),
-        Err(error) => ListError::Statement(error),
-    })?;
-    Ok(casts.clone())
+    match casts.await {
+        Ok(casts) => Ok(casts.clone()),
+        Err(error) => Err(match error.downcast::<sqlx::Error>() {
+            Ok(error) => name_the_key::<DB>(connection, request, *error, false).await,
+            Err(error) => ListError::Statement(error),
+        }),
+    }
 }
 
 /// A statement that the database does not understand, with the order key that is to blame if one is.
+/// `filtered` says whether it had values of filters.
 async fn name_the_key<DB: SqlDatabase>(
     connection: &mut <DB as sqlx::Database>::Connection,
     request: &Request<DB>,
     error: sqlx::Error,
+    filtered: bool,
 ) -> ListError {
-    let error = statement_error::<DB>(error, request.parts.bound > 0);
+    let error = statement_error::<DB>(error, filtered);
     let ListError::Statement(source) = error else { return error };
     let tables = &request.parts.tables;
     let understood = async |connection: &mut <DB as sqlx::Database>::Connection, columns: &str| {
