@@ -124,6 +124,8 @@ impl SqlDatabase for MySql {
                 // Shutdown, connection killed.
                 (Some(1053 | 1077 | 1079 | 1927 | 3169 | 4031), _) => Meaning::Lost,
                 (_, Some(state)) if state.starts_with("08") => Meaning::Lost,
+                // Regular expressions and JSON paths that are none, under the state of syntax errors.
+                (Some(1139 | 3143 | 3685..=3699), _) => Meaning::Value,
                 (_, Some(state)) if state.starts_with("22") => Meaning::Value,
                 (_, Some(state)) if state.starts_with("42") => Meaning::Statement,
                 _ => Meaning::Other,
