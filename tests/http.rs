@@ -20,45 +20,9 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{Executor, Postgres, Sqlite, SqlitePool};
 use tower::{Layer, ServiceExt};
 
+use crate::client::ask;
 use crate::databases::{SCARCE, people, sqlite, with_postgres};
 use crate::support::{PLENTY, occupy, soon, threads_of, unique, until_gone, until_idle};
-
-/// A response, read to its end.
-struct Answer {
-    status: StatusCode,
-    headers: axum::http::HeaderMap,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    /// Checks that this is a problem as RFC 9457 wants it, and gives its code and detail.
-    fn problem(&self, status: u16) -> (String, String) {
-        assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.body));
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
-        let problem = self.json();
-        assert_eq!(problem["type"], "about:blank");
-        assert_eq!(problem["title"], self.status.canonical_reason().unwrap());
-        assert_eq!(problem["status"], status);
-        let text = |key: &str| problem[key].as_str().unwrap().to_owned();
-        (text("code"), text("detail"))
-    }
-}
-
-async fn ask(app: &Router, uri: &str) -> Answer {
-    let request = Request::get(uri).body(Body::empty()).unwrap();
-    let response: Response<Body> = soon(app.clone().oneshot(request)).await.unwrap();
-    let (parts, body) = response.into_parts();
-    let body = soon(body.collect()).await.unwrap().to_bytes().to_vec();
-    Answer { status: parts.status, headers: parts.headers, body }
-}
 
 type Person = (i64, String);
 
