@@ -49,7 +49,7 @@ async fn named(app: &PgPool, connections: u32) -> (PgPool, String) {
 
 /// Which backends of the application there are, and how many of them are at work.
 async fn backends(app: &PgPool, name: &str) -> (Vec<i32>, usize) {
-    let sql = "SELECT pid, state = 'active' OR state LIKE 'idle in%' FROM pg_stat_activity \
+    let sql = "SELECT pid, COALESCE(state = 'active' OR state LIKE 'idle in%', false) FROM pg_stat_activity \
                WHERE application_name = $1 ORDER BY pid";
     let rows: Vec<(i32, bool)> = sqlx::query_as(sql).bind(name).fetch_all(app).await.unwrap();
     let active = rows.iter().filter(|(_, active)| *active).count();
