@@ -50,9 +50,10 @@ pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// After how long a statement that goes on is cancelled again: a cancel that comes before the statement
-/// has begun is lost.
-const CANCEL_AGAIN: Duration = Duration::from_millis(5);
+/// After how long a statement that goes on is cancelled again, doubling from the first to the last: a cancel
+/// that comes before the statement has begun is lost.
+const CANCEL_AGAIN_FIRST: Duration = Duration::from_millis(1);
+const CANCEL_AGAIN_LAST: Duration = Duration::from_millis(4);
 
 /// How long the control connection may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -182,6 +183,7 @@ impl<DB: Database> Control<DB> {
         let inner = Arc::clone(&self.inner);
         let task = self.home.as_ref().map(|home| {
             home.spawn(async move {
+                let mut pause = CANCEL_AGAIN_FIRST;
                 while !shared.ended.load(Ordering::Relaxed) {
                     let cancelled = inner.cancel(guard.clone()).await;
                     shared.begun.notify_one();
@@ -189,7 +191,8 @@ impl<DB: Database> Control<DB> {
                         tracing::warn!(%error, "a statement could not be cancelled; it is waited for");
                         return;
                     }
-                    let _again = tokio::time::timeout(CANCEL_AGAIN, shared.end.notified()).await;
+                    let _again = tokio::time::timeout(pause, shared.end.notified()).await;
+                    pause = (2 * pause).min(CANCEL_AGAIN_LAST);
                 }
                 shared.begun.notify_one();
             })
