@@ -1,8 +1,9 @@
 //! A table of a million rows as lines of JSON, ours beside a plain streaming handler (sqlx's `fetch`, chunks
 //! of 64 kB): rows a second, and the most memory that either needs. Fails when ours needs more than it
-//! promises. Run with `cargo bench -p multicore-tests --bench export`; with `-- quick` it is a tenth of the
-//! rows, for the promise alone.
+//! promises. Run with `cargo bench -p multicore-tests --bench export`; what follows
+//! `--` picks a database, `sqlite` or `postgres`, or `quick`: a tenth of the rows, for the promise alone.
 
+mod choice;
 mod databases;
 mod ratio;
 mod turns;
@@ -14,6 +15,7 @@ use std::mem;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use choice::{DATABASES, wanted};
 use databases::PostgresDatabase;
 use example_app::render_cost::render_us;
 use futures_util::{Stream, TryStreamExt};
@@ -53,9 +55,14 @@ fn main() {
     println!("{} rows as lines of JSON: memory in MB above idle, the largest of {}", plan.rows, plan.rounds);
     println!("| database, us a row | plain rows/s | ours / plain | MB plain | MB ours | promise |");
     println!("|---|---|---|---|---|---|");
-    let (_folder, pool) = runtime.block_on(databases::sqlite());
-    runtime.block_on(fill_sqlite(&pool, plan.rows));
-    cells(&runtime, "SQLite", &pool, plan);
+    if wanted("sqlite", DATABASES) {
+        let (_folder, pool) = runtime.block_on(databases::sqlite());
+        runtime.block_on(fill_sqlite(&pool, plan.rows));
+        cells(&runtime, "SQLite", &pool, plan);
+    }
+    if !wanted("postgres", DATABASES) {
+        return;
+    }
     if let Some(database) = runtime.block_on(PostgresDatabase::new()) {
         runtime.block_on(fill_postgres(&database.pool, plan.rows));
         cells(&runtime, "PostgreSQL", &database.pool, plan);

@@ -4,6 +4,7 @@
 //! with `cargo bench -p multicore-tests --bench pages`; what follows `--` picks some of the parts `deep`,
 //! `long`, `snapshot` and `sort`, or one of the databases `sqlite` and `postgres`.
 
+mod choice;
 mod databases;
 mod ratio;
 mod turns;
@@ -12,6 +13,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use choice::{DATABASES, wanted};
 use databases::PostgresDatabase;
 use multicore_core::{
     Consistency, Execution, List, ListQuery, Multicore, Page, Paging, SqlDatabase, Start, Strategy, asc,
@@ -29,9 +31,8 @@ const TURNS: f64 = 3.0;
 /// Rounds of what is told in microseconds.
 const FINE_ROUNDS: usize = 1_501;
 
-/// What can be named on the command line.
+/// The parts, as they are named on the command line.
 const PARTS: &[&str] = &["deep", "long", "snapshot", "sort"];
-const DATABASES: &[&str] = &["sqlite", "postgres"];
 
 /// Keys of an order. The first two come off an index, `r` has none.
 const BY_K: &[&str] = &["k", "id"];
@@ -193,7 +194,7 @@ async fn exported(pool: &PgPool) {
         (connect().await.expect("a connection"), connect().await.expect("a connection"));
     let measured = tokio::spawn(async move {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let mut times = Vec::with_capacity(FINE_ROUNDS);
+        let (mut times, mut trips) = (Vec::with_capacity(FINE_ROUNDS), Vec::with_capacity(FINE_ROUNDS));
         for _ in 0..FINE_ROUNDS {
             let start = Instant::now();
             let export = AssertSqlSafe(format!("{begin}; SELECT pg_export_snapshot()"));
@@ -205,11 +206,15 @@ async fn exported(pool: &PgPool) {
                 connection.execute(sqlx::raw_sql("COMMIT")).await.expect("ended");
             }
             times.push(start.elapsed().as_secs_f64() * 1e6);
+            let start = Instant::now();
+            owner.execute(sqlx::raw_sql("SELECT 1")).await.expect("an answer");
+            trips.push(start.elapsed().as_secs_f64() * 1e6);
         }
-        times
+        (times, trips)
     });
-    let times = measured.await.expect("no panic");
-    println!("an exported snapshot, by bare statements: {}", spread(times));
+    let (times, trips) = measured.await.expect("no panic");
+    println!("an exported snapshot, in four round trips of bare statements: {}", spread(times));
+    println!("one round trip: {}", spread(trips));
 }
 
 fn sort<DB: Peer>(served: &Served<'_, DB>) {
@@ -233,12 +238,6 @@ fn sort<DB: Peer>(served: &Served<'_, DB>) {
         faster(by_one, by_auto),
         auto.ranged(),
     );
-}
-
-/// Whether one of `all` is asked for: each is, unless some of them are named on the command line.
-fn wanted(one: &str, all: &[&str]) -> bool {
-    let mut named = std::env::args().skip(1).filter(|arg| all.contains(&&**arg)).peekable();
-    named.peek().is_none() || named.any(|arg| arg == one)
 }
 
 fn millis(times: &Times) -> f64 {
