@@ -26,8 +26,10 @@ pub struct Table {
     /// The columns of each index by which no two rows without NULL in them are alike, also in the
     /// order of those columns (which is not so where index and column differ in collation).
     pub(crate) unique: Vec<Vec<String>>,
-    /// Which of its rows are seen depends on the session, by PostgreSQL's row-level security.
-    pub(crate) by_session: bool,
+    /// Which of its rows are seen depends on more than the snapshot: on the session, by PostgreSQL's row-level
+    /// security; on another server, by foreign partitions; on another file, in a database that SQLite has
+    /// attached.
+    pub(crate) beyond_snapshot: bool,
 }
 
 /// A column of a base table.

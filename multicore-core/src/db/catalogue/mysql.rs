@@ -80,7 +80,7 @@ pub(crate) async fn table(
         nullable: column.nullable,
         equality: equality(column.kind.to_ascii_lowercase(), column.text_collation),
     });
-    Ok(Some(Table { columns: columns.collect(), unique, by_session: false }))
+    Ok(Some(Table { columns: columns.collect(), unique, beyond_snapshot: false }))
 }
 
 /// What `=` means in a column of this type.

@@ -12,7 +12,10 @@ pub(crate) async fn table(
     // Only ordinary and partitioned tables. Unique indexes do not reach into tables that inherit, and
     // no other connection sees a temporary table.
     let found: Option<(i64, bool)> = sqlx::query_as(
-        "SELECT c.oid::bigint, c.relrowsecurity FROM pg_catalog.pg_class c
+        "SELECT c.oid::bigint, c.relrowsecurity OR c.relkind = 'p' AND EXISTS (
+                SELECT FROM pg_catalog.pg_partition_tree(c.oid) t
+                JOIN pg_catalog.pg_class f ON f.oid = t.relid WHERE f.relkind = 'f')
+         FROM pg_catalog.pg_class c
          WHERE c.oid = pg_catalog.to_regclass(
                  CASE WHEN $1::text IS NULL THEN pg_catalog.format('%I', $2::text)
                       ELSE pg_catalog.format('%I.%I', $1::text, $2::text) END)
@@ -24,7 +27,7 @@ pub(crate) async fn table(
     .bind(&name.name)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((oid, by_session)) = found else { return Ok(None) };
+    let Some((oid, beyond_snapshot)) = found else { return Ok(None) };
 
     // int2, int4 and int8 compare as one, and so do text and varchar.
     let columns: Vec<(String, bool, String, String)> = sqlx::query_as(
@@ -69,7 +72,7 @@ pub(crate) async fn table(
             _ => Equality::Other(format!("{class} {collation}")),
         },
     });
-    Ok(Some(Table { columns: columns.collect(), unique, by_session }))
+    Ok(Some(Table { columns: columns.collect(), unique, beyond_snapshot }))
 }
 
 #[cfg(test)]
@@ -93,6 +96,12 @@ mod tests {
         CREATE TABLE parent (id int PRIMARY KEY);
         CREATE TABLE child () INHERITS (parent);
         CREATE VIEW seen AS SELECT * FROM plain;
+        CREATE TABLE secret (id int PRIMARY KEY);
+        ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+        CREATE FOREIGN DATA WRAPPER elsewhere;
+        CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere;
+        CREATE TABLE spread (id int NOT NULL) PARTITION BY RANGE (id);
+        CREATE FOREIGN TABLE spread1 PARTITION OF spread FOR VALUES FROM (0) TO (10) SERVER elsewhere;
         CREATE TEMP TABLE short (id int PRIMARY KEY);
         ALTER TABLE odd ADD COLUMN gone int UNIQUE;
         ALTER TABLE odd DROP COLUMN gone;
@@ -124,12 +133,16 @@ mod tests {
             (None, "parted", vec![("id", false), ("day", false)], vec![vec!["day", "id"]]),
             (None, "parted1", vec![("id", false), ("day", false)], vec![vec!["day", "id"]]),
             (None, "child", vec![("id", false)], vec![]),
+            (None, "secret", vec![("id", false)], vec![vec!["id"]]),
+            (None, "spread", vec![("id", false)], vec![]),
         ] {
             let name = TableName { schema: schema.cloned(), name: name.into() };
             let table = table(&mut tx, &name).await.unwrap().unwrap();
             let nullable: Vec<_> = table.columns.iter().map(|c| (c.name.as_str(), c.nullable)).collect();
             assert_eq!(nullable, columns, "{name:?}");
             assert_eq!(table.unique, unique, "{name:?}");
+            let beyond = ["secret", "spread"].contains(&&*name.name);
+            assert_eq!(table.beyond_snapshot, beyond, "{name:?}");
         }
         for name in ["mixed", "parent", "seen", "short", "missing"] {
             let name = TableName { schema: None, name: name.into() };

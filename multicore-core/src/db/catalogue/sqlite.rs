@@ -93,7 +93,9 @@ pub(crate) async fn table(
         let equality = equality(&declared, collations.get(&name));
         Column { name, nullable, equality }
     });
-    Ok(Some(Table { columns: columns.collect(), unique, by_session: false }))
+    // What tells whether somebody wrote knows of the main database only.
+    let beyond_snapshot = schema != "main";
+    Ok(Some(Table { columns: columns.collect(), unique, beyond_snapshot }))
 }
 
 /// What `=` means in a column declared so.
@@ -241,15 +243,17 @@ mod tests {
         )
         .await;
         for (schema, name, column) in [
-            (None, "t", Some("a")),
-            (Some("main"), "t", Some("a")),
-            (Some("other \"one"), "t", Some("b")),
-            (None, "u", Some("c")),
+            (None, "t", Some(("a", false))),
+            (Some("main"), "t", Some(("a", false))),
+            // Whether somebody wrote there cannot be told.
+            (Some("other \"one"), "t", Some(("b", true))),
+            (None, "u", Some(("c", true))),
             (Some("main"), "u", None),
         ] {
             let name = TableName { schema: schema.map(str::to_owned), name: name.into() };
             let table = table(&mut connection, &name).await.unwrap();
-            assert_eq!(table.as_ref().map(|table| table.columns[0].name.as_str()), column, "{name:?}");
+            let found = table.as_ref().map(|table| (table.columns[0].name.as_str(), table.beyond_snapshot));
+            assert_eq!(found, column, "{name:?}");
         }
     }
 

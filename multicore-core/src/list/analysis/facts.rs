@@ -64,15 +64,15 @@ impl Parsed {
                     Meaning::Expression => key.namesakes.is_empty(),
                 }
         });
-        let by_session = names.tables.iter().flatten().any(|table| table.by_session);
+        let beyond_snapshot = names.tables.iter().flatten().any(|table| table.beyond_snapshot);
         let splits = self.verdict.stable.and(if !self.joins {
             Err("its joins are not understood")
         } else if meanings.contains(&Meaning::Expression) {
             Err("a key of its order is not a column")
         } else if !seeks {
             Err("a key of its order has the name of another column of the result")
-        } else if by_session {
-            Err("which of a table's rows are seen depends on the session")
+        } else if beyond_snapshot {
+            Err("which of a table's rows are seen depends on more than the snapshot")
         } else if !known {
             // A view may do anything that was looked for in the text.
             Err("it reads a view, or a table that is not known")

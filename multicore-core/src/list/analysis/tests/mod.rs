@@ -29,7 +29,7 @@ fn table(columns: &str, unique: &[&[&str]]) -> Table {
         Column { name: name.into(), nullable, equality }
     });
     let unique = unique.iter().map(|key| key.iter().map(|&column| column.into()).collect());
-    Table { columns: columns.collect(), unique: unique.collect(), by_session: false }
+    Table { columns: columns.collect(), unique: unique.collect(), beyond_snapshot: false }
 }
 
 /// `view` is not there, as a view would not be.
