@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::ListError;
+use super::shape::Shape;
 use crate::core::Core;
-use crate::db::{Guard, SqlDatabase};
+use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
 use crate::error::BoxError;
 
 /// How long making a connection clean may take; one that is not clean by then is closed.
@@ -64,6 +65,15 @@ impl<DB: SqlDatabase> Lease<DB> {
         self.busy = false;
     }
 
+    /// A page or a query was refused between statements: there is nothing to clean up then, so that a mistake
+    /// costs the connection nothing.
+    pub(super) fn refused(&mut self, error: ListError) -> ListError {
+        if !error.is_lost::<DB>() {
+            self.ended();
+        }
+        error
+    }
+
     /// Begins a transaction with `statement`.
     pub(super) async fn begin_transaction(&mut self, statement: &str) -> Result<(), ListError> {
         self.in_transaction = true;
@@ -98,11 +108,35 @@ impl<DB: SqlDatabase> Lease<DB> {
         Ok(())
     }
 
-    /// Closes the connection, which is of no use any more.
-    pub(super) fn lost(mut self) {
-        if let Some(connection) = self.connection.take() {
+    /// Ends the loan: a connection that was lost is closed, and the workers look after theirs, which may
+    /// have been lost with it.
+    pub(super) fn settle<T>(mut self, result: Result<T, ListError>) -> Result<T, ListError> {
+        if let Err(error) = &result
+            && error.is_lost::<DB>()
+            && let Some(connection) = self.connection.take()
+        {
+            self.core.suspect();
             DB::discard(connection);
         }
+        result
+    }
+
+    /// How the statement that comes next can be stopped. `soon` says that it ends soon by itself, where
+    /// knowing how would cost a round trip.
+    pub(super) async fn guard(
+        &mut self,
+        shape: &Shape,
+        plan: PlanKind,
+        soon: bool,
+    ) -> Result<Guard, ListError> {
+        if DB::DIALECT == Dialect::Postgres && plan != PlanKind::Parallel && shape.facts.splits.is_ok() {
+            // For a parallel plan the lock would stand in the way; and it asks for a `WHERE` of its own.
+            return Ok(Guard::lock());
+        }
+        if DB::DIALECT != Dialect::Postgres && soon {
+            return Ok(Guard::None);
+        }
+        DB::guard(self.connection()).await.map_err(ListError::Database)
     }
 }
 

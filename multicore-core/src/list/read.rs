@@ -63,14 +63,7 @@ where
     pub(super) async fn attempt(&mut self) -> Result<List, ListError> {
         let mut lease = Lease::acquire(self.core).await?;
         let result = self.read_on(&mut lease).await;
-        if let Err(error) = &result
-            && error.is_lost::<DB>()
-        {
-            // The workers' may have been lost with it.
-            self.core.suspect();
-            lease.lost();
-        }
-        result
+        lease.settle(result)
     }
 
     async fn read_on(&mut self, lease: &mut Lease<DB>) -> Result<List, ListError> {
@@ -78,23 +71,27 @@ where
             // What a pooler in transaction mode gives to one client from the first statement to the last.
             lease.begin_transaction("BEGIN").await?;
         }
-        let shape = survey::shape(&self.core.shapes, lease.connection(), &self.request).await?;
+        let shape = match survey::shape(&self.core.shapes, lease.connection(), &self.request).await {
+            Ok(shape) => shape,
+            Err(error) => return Err(lease.refused(error)),
+        };
         let read = match self.resolve(lease, &shape).await {
             Ok(read) => read,
-            Err(error) => {
-                // Nothing is under way; a client's mistake costs the connection nothing.
-                if !error.is_lost::<DB>() {
-                    lease.ended();
-                }
-                return Err(error);
-            }
+            Err(error) => return Err(lease.refused(error)),
         };
         let plan = survey::plan(&shape, lease.connection(), &self.request, &read).await?;
-        let guard = self.guard(lease, &shape, plan, &read).await?;
+        let soon = plan == PlanKind::Ordered && shape.facts.prompt && read.skip.unwrap_or(0) < SHALLOW;
+        let guard = lease.guard(&shape, plan, soon).await?;
         lease.ended();
         let read = Read { tag: matches!(guard, Guard::Lock(_)), ..read };
 
-        let split = self.request.strategy != Strategy::Single && self.may_split(&shape, &read);
+        let wanted = match self.request.strategy {
+            Strategy::Single => false,
+            // Most pages are short, and need not look further.
+            Strategy::Auto => strategy::is_long(self.paging.limit),
+            Strategy::Ranges => true,
+        };
+        let split = wanted && self.may_split(&shape, &read);
         let pays = split.then(|| shape.pays(self.paging.limit, read.skip.unwrap_or(0)));
         let case = pays.as_ref().map(|pays| self.case(pays));
         let compared = case.filter(|case| plan == PlanKind::Ordered && strategy::is_eligible(*case));
@@ -164,26 +161,6 @@ where
 
     fn looks_ahead(&self) -> bool {
         self.paging.look_ahead || !matches!(self.paging.start, Start::Offset(_))
-    }
-
-    /// How the page's statement can be stopped. Only one that ends soon by itself needs nothing.
-    async fn guard(
-        &self,
-        lease: &mut Lease<DB>,
-        shape: &Shape,
-        plan: PlanKind,
-        read: &Read,
-    ) -> Result<Guard, ListError> {
-        let ordered = plan == PlanKind::Ordered;
-        if DB::DIALECT == Dialect::Postgres && plan != PlanKind::Parallel && shape.facts.splits.is_ok() {
-            // For a parallel plan the lock would stand in the way; and it asks for a `WHERE` of its own.
-            return Ok(Guard::lock());
-        }
-        let soon = ordered && shape.facts.prompt && read.skip.unwrap_or(0) < SHALLOW;
-        if DB::DIALECT != Dialect::Postgres && soon {
-            return Ok(Guard::None);
-        }
-        DB::guard(lease.connection()).await.map_err(ListError::Database)
     }
 
     fn case(&self, pays: &Pays) -> Case {

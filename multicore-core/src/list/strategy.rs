@@ -35,6 +35,11 @@ pub(crate) struct Case {
     pub(crate) by_ranges: u64,
 }
 
+/// Whether a page is long enough for more than one range, whatever the machine does.
+pub(crate) fn is_long(rows: u64) -> bool {
+    rows >= 2 * RANGE_ROWS
+}
+
 /// How many ranges a page may have at most: one for the owner and one for each worker that could come.
 pub(crate) fn hands(machine: Machine, parked: usize, rows: u64) -> usize {
     if machine.veto {
@@ -92,6 +97,14 @@ mod tests {
             assert_eq!(hands(Machine { busy, ..machine }, parked, rows), want, "{busy} {parked} {rows}");
         }
         assert_eq!(hands(Machine { veto: true, ..machine }, 3, 10_000), 1);
+    }
+
+    #[test]
+    fn a_page_that_is_not_long_never_has_two_hands() {
+        let machine = Machine { cores: 64, busy: 0, ..case(0, 0, 0).machine };
+        for rows in [0, 1, 499, 500, 999, 1_000, 1_001, 10_000] {
+            assert_eq!(hands(machine, 63, rows) > 1, is_long(rows), "{rows}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::rows::{Look, Rows};
 use super::survey;
 use crate::admission::cost::CostModel;
 use crate::core::Core;
-use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
+use crate::db::{Guard, SqlDatabase};
 use crate::job::owner::{Owner, Wish};
 use crate::mode::{Mode, Reason};
 use crate::pool::Multicore;
@@ -119,8 +119,8 @@ impl<DB: SqlDatabase> Multicore<DB> {
     /// memory is one batch of rows: some megabytes, whatever the list's length.
     ///
     /// The pool's `timeout` does not limit it, since a client may take its time; the query's own does.
-    /// A connection of the application's pool is held to the end, and on SQLite and in PostgreSQL's
-    /// `VACUUM` a long export is a long reader.
+    /// A connection of the application's pool is held to the end, and so is the snapshot: meanwhile SQLite
+    /// cannot shorten its write-ahead log, nor PostgreSQL vacuum rows that were deleted since.
     ///
     /// # Errors
     /// As [`list`](Multicore::list), for all that fails before the first bytes; the stream itself ends
@@ -143,7 +143,8 @@ impl<DB: SqlDatabase> Multicore<DB> {
         let request = Arc::new(query.request()?);
         let model = self.core.costs.of::<Render<DB, R, V, F>>();
         let work = Arc::new(Render::<DB, R, V, F>::streamed(render, format));
-        let until = request.timeout.map(|after| (after, Instant::now() + after));
+        // One that is beyond what a clock can say is none.
+        let until = request.timeout.and_then(|after| Some((after, Instant::now().checked_add(after)?)));
         let mut retried = false;
         loop {
             let (sender, chunks) = mpsc::channel(1);
@@ -226,13 +227,7 @@ where
     async fn read(&mut self) -> Result<(), ListError> {
         let mut lease = Lease::acquire(&self.core).await?;
         let result = self.read_on(&mut lease).await;
-        if let Err(error) = &result
-            && error.is_lost::<DB>()
-        {
-            self.core.suspect();
-            lease.lost();
-        }
-        result
+        lease.settle(result)
     }
 
     async fn read_on(&mut self, lease: &mut Lease<DB>) -> Result<(), ListError> {
@@ -241,15 +236,13 @@ where
             lease.begin_transaction("BEGIN").await?;
         }
         let request = Arc::clone(&self.request);
-        let shape = survey::shape(&core.shapes, lease.connection(), &request).await?;
-        let plan = survey::plan(&shape, lease.connection(), &request, &Read::default()).await?;
-        let tagged =
-            DB::DIALECT == Dialect::Postgres && plan != PlanKind::Parallel && shape.facts.splits.is_ok();
-        let guard = if tagged {
-            Guard::lock()
-        } else {
-            DB::guard(lease.connection()).await.map_err(ListError::Database)?
+        let shape = match survey::shape(&core.shapes, lease.connection(), &request).await {
+            Ok(shape) => shape,
+            Err(error) => return Err(lease.refused(error)),
         };
+        let plan = survey::plan(&shape, lease.connection(), &request, &Read::default()).await?;
+        let guard = lease.guard(&shape, plan, false).await?;
+        let tagged = matches!(guard, Guard::Lock(_));
         let tag = if let Guard::Lock(number) = guard { number } else { 0 };
         let planned = plan::statement(&request.parts, &Read { tag: tagged, ..Read::default() });
         let Statement { sql, arguments } = request.bind(planned, &[], tag)?;
