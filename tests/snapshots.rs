@@ -15,7 +15,7 @@ use crate::clusters::Cluster;
 use crate::databases::{sqlite, with_postgres};
 use crate::oracle::{Model, Table, Verdict};
 use crate::pages::{Asked, Key, Order, Place, Seen};
-use crate::support::{PLENTY, soon, unique};
+use crate::support::{over, soon};
 use crate::writers::Writer;
 
 /// Pages that each short test reads; there are five of them.
@@ -39,11 +39,6 @@ fn keys(order: Order) -> Vec<OrderBy> {
         Order::K => vec![asc("k"), asc("id")],
         Order::KDesc => vec![desc("k"), asc("id")],
     }
-}
-
-async fn over<DB: SqlDatabase>(app: &Pool<DB>) -> Multicore<DB> {
-    let mc = Multicore::<DB>::builder().name(unique()).workers(2).cores(PLENTY).load_source(|| None);
-    mc.pool(app.clone()).start().await.unwrap()
 }
 
 async fn list<DB: SqlDatabase>(
@@ -129,7 +124,7 @@ async fn over_sqlite(pages: u64, seed: u64, writer: impl FnOnce(Table, &Pool<Sql
     let (folder, app) = sqlite().await;
     let table = Table { seed, rows: 2_000 };
     table.create_sqlite(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let writer = writer(table, &app, &folder.path().join("test.db"));
     let tally = read(&mc, table, pages).await;
     assert!(writer.stop() > 0);
@@ -139,7 +134,7 @@ async fn over_sqlite(pages: u64, seed: u64, writer: impl FnOnce(Table, &Pool<Sql
 async fn over_postgres(app: Pool<Postgres>, pages: u64, seed: u64) {
     let table = Table { seed, rows: 2_000 };
     table.create_postgres(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let writer = Writer::postgres(table, (*app.connect_options()).clone(), None);
     writer.at_least(1).await;
     let tally = read(&mc, table, pages).await;
@@ -154,7 +149,7 @@ async fn over_standby(pages: u64, seed: u64) {
     table.create_postgres(&primary.pool(1)).await;
     let standby = primary.standby().await;
     standby.catch_up(&primary).await;
-    let mc = over(&standby.pool(4)).await;
+    let mc = over(&standby.pool(4), 2).await;
     let writer = Writer::postgres(table, primary.options(), None);
     let tally = read(&mc, table, pages).await;
     assert!(writer.stop() > 0);
@@ -196,7 +191,7 @@ async fn ranges_without_a_snapshot_do_tear_pages() {
     with_postgres(async |app| {
         let table = Table { seed: 6, rows: 2_000 };
         table.create_postgres(&app).await;
-        let mc = over(&app).await;
+        let mc = over(&app, 2).await;
         let writer = Writer::postgres(table, (*app.connect_options()).clone(), None);
         writer.at_least(1).await;
         let mut torn = false;

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Executor, Pool, Sqlite, SqlitePool};
 
 use crate::clusters::Cluster;
 use crate::databases::{sqlite, with_mysql, with_postgres};
-use crate::support::{PLENTY, soon, unique, until_idle};
+use crate::support::{over, soon, until_idle};
 
 type Row = (i64, Option<i64>, i64);
 
@@ -38,13 +38,6 @@ where
     }
 }
 
-async fn over<DB: SqlDatabase>(app: &Pool<DB>) -> Multicore<DB> {
-    let mc = Multicore::<DB>::builder().name(unique()).workers(2).cores(PLENTY).load_source(|| None);
-    let mc = mc.pool(app.clone()).start().await.unwrap();
-    until_idle(&mc).await;
-    mc
-}
-
 /// Orders of all kinds: one key, one direction, mixed, NULLs first and last.
 fn orders() -> Vec<Vec<OrderBy>> {
     vec![
@@ -69,7 +62,7 @@ where
     for<'c> &'c mut <DB as sqlx::Database>::Connection: Executor<'c, Database = DB>,
 {
     fill(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let query = |order: usize, above: Option<i64>| {
         let query = ListQuery::<Row>::select("id, k, m").from("sample");
         let query = query.order_by(orders().swap_remove(order));
@@ -138,7 +131,7 @@ async fn what_must_not_be_split_is_not() {
     let (_folder, app) = sqlite().await;
     fill(&app).await;
     app.execute("CREATE VIEW seen AS SELECT id FROM sample").await.unwrap();
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let select = |columns: &'static str, tables: &'static str| {
         ListQuery::<(i64,)>::select::<Sqlite>(columns).from(tables)
     };
@@ -171,7 +164,7 @@ async fn what_must_not_be_split_is_not() {
 async fn a_database_in_memory_is_read_by_one_statement() {
     let app = SqlitePool::connect("sqlite::memory:").await.unwrap();
     fill(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let query = ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
     assert_eq!(asked_for_ranges(&mc, query).await, (Strategy::Single, 10));
 }
@@ -185,7 +178,7 @@ async fn workers_on_another_server_take_no_part() {
     fill(&other.pool(1)).await;
     sqlx::raw_sql("DELETE FROM sample WHERE id > 1500").execute(&other.pool(1)).await.unwrap();
     app.set_connect_options(other.options());
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     app.set_connect_options(one.options());
     for _ in 0..20 {
         let query = ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
@@ -201,7 +194,7 @@ async fn workers_on_another_server_take_no_part() {
 async fn a_failure_in_a_range_is_the_one_statements_failure() {
     let (_folder, app) = sqlite().await;
     fill(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     for bad in [&[100_i64, 2_900][..], &[2_900], &[1]] {
         let query = ListQuery::<Row>::select("id, k, m").from("sample").order_by([asc("id")]);
         let list = mc.list(
@@ -227,7 +220,7 @@ async fn a_failure_in_a_range_is_the_one_statements_failure() {
 async fn keys_that_are_also_names_of_the_result_are_never_taken_for_another_column() {
     let (_folder, app) = sqlite().await;
     fill(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let first = Paging { limit: 10, start: Start::First, look_ahead: true };
     for columns in ["id, -m AS m", "id, m AS k, k AS m"] {
         let query = || {
@@ -256,7 +249,7 @@ async fn keys_that_are_also_names_of_the_result_are_never_taken_for_another_colu
 async fn expressions_are_walked_as_they_are_ordered() {
     let (_folder, app) = sqlite().await;
     fill(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let mut walked = Vec::new();
     let mut start = Start::First;
     loop {
@@ -280,7 +273,7 @@ async fn expressions_are_walked_as_they_are_ordered() {
 async fn an_export_loses_nothing_when_its_reader_has_had_its_share() {
     let (_folder, app) = sqlite().await;
     fill(&app).await;
-    let mc = over(&app).await;
+    let mc = over(&app, 2).await;
     let query = || ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
     let whole: String = (1..=3_000).map(|id| format!("[{id}]\n")).collect();
     for used in 90..128 {

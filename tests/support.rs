@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use multicore_core::{Builder, Database, Multicore, Task};
+use multicore_core::{Builder, Database, Multicore, SqlDatabase, Task};
+use sqlx::Pool;
 use tokio::sync::mpsc;
 
 /// How long anything may take before a test gives up instead of hanging. Never a claim about speed.
@@ -105,6 +106,14 @@ pub(crate) fn builder(workers: usize) -> Builder<()> {
 /// A pool without a database, all workers parked.
 pub(crate) async fn pool(workers: usize) -> Multicore<()> {
     let mc = builder(workers).start().await.unwrap();
+    until_idle(&mc).await;
+    mc
+}
+
+/// A pool of so many workers over the application's database, all parked.
+pub(crate) async fn over<DB: SqlDatabase>(app: &Pool<DB>, workers: usize) -> Multicore<DB> {
+    let mc = Multicore::<DB>::builder().name(unique()).workers(workers).cores(PLENTY);
+    let mc = mc.load_source(|| None).pool(app.clone()).start().await.unwrap();
     until_idle(&mc).await;
     mc
 }
