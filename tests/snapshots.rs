@@ -9,16 +9,16 @@ use multicore_core::{
     Consistency, FromRow, List, ListQuery, Mode, Multicore, OrderBy, Page, Paging, SqlDatabase, Start,
     Strategy, asc, desc,
 };
-use sqlx::{Pool, Postgres, Sqlite};
+use sqlx::{PgConnection, Pool, Postgres, Sqlite};
 
 use crate::clusters::Cluster;
 use crate::databases::{sqlite, with_postgres};
 use crate::oracle::{Model, Table, Verdict};
 use crate::pages::{Asked, Key, Order, Place, Seen};
 use crate::support::{over, soon};
-use crate::writers::Writer;
+use crate::writers::{Rate, Writer};
 
-/// Pages that each short test reads; there are five of them.
+/// Pages that each short test reads; there are six of them.
 const PAGES: u64 = 400;
 
 /// How the pages of a test came about.
@@ -131,16 +131,24 @@ async fn over_sqlite(pages: u64, seed: u64, writer: impl FnOnce(Table, &Pool<Sql
     tally.check(pages);
 }
 
-async fn over_postgres(app: Pool<Postgres>, pages: u64, seed: u64) {
+async fn over_postgres(app: Pool<Postgres>, pages: u64, seed: u64, rate: Rate) {
     let table = Table { seed, rows: 2_000 };
     table.create_postgres(&app).await;
     let mc = over(&app, 2).await;
-    let writer = Writer::postgres(table, (*app.connect_options()).clone(), None);
+    let writer = Writer::postgres(table, (*app.connect_options()).clone(), rate);
     writer.at_least(1).await;
     let tally = read(&mc, table, pages).await;
     assert!(writer.stop() > 0);
     tally.check(pages);
     assert!(tally.helped > 0, "no worker ever took a range: {tally:?}");
+    if rate.is_some() {
+        let expected = soon(mc.parallel_ranges(100, async |connection: &mut PgConnection, _| {
+            let sql = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%END = $%'";
+            Ok::<_, sqlx::Error>(vec![sqlx::query_scalar::<_, i64>(sql).fetch_one(connection).await?])
+        }));
+        let expected: i64 = expected.await.unwrap().into_iter().sum();
+        assert!(expected > 0, "no worker was ever told which snapshot to expect");
+    }
 }
 
 async fn over_standby(pages: u64, seed: u64) {
@@ -177,7 +185,13 @@ async fn sqlite_pages_are_whole_under_a_writer_of_another_process() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_pages_are_whole_under_a_writer() {
-    with_postgres(async |app| over_postgres(app, PAGES, 4).await).await;
+    with_postgres(async |app| over_postgres(app, PAGES, 4, None).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_pages_are_whole_under_a_writer_that_pauses() {
+    // So that what is expected of a snapshot comes true and fails again and again.
+    with_postgres(async |app| over_postgres(app, PAGES, 7, Some(50)).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,11 +226,11 @@ async fn ranges_without_a_snapshot_do_tear_pages() {
     .await;
 }
 
-/// The long run: `MULTICORE_TEST_PAGES` pages, 100,000 if that is not set, over all five.
+/// The long run: `MULTICORE_TEST_PAGES` pages, 100,000 if that is not set, over all six.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes; run by hand before a release"]
 async fn a_hundred_thousand_pages_are_whole() {
-    let pages = std::env::var("MULTICORE_TEST_PAGES").map_or(100_000, |pages| pages.parse().unwrap()) / 5;
+    let pages = std::env::var("MULTICORE_TEST_PAGES").map_or(100_000, |pages| pages.parse().unwrap()) / 6;
     over_sqlite(pages, 11, |table, app, _| Writer::sqlite(table, (*app.connect_options()).clone(), None))
         .await;
     over_sqlite(pages, 12, |table, app, _| {
@@ -224,6 +238,7 @@ async fn a_hundred_thousand_pages_are_whole() {
     })
     .await;
     over_sqlite(pages, 13, |table, _, path| Writer::sqlite_process(table, path, Some(20_000))).await;
-    with_postgres(async move |app| over_postgres(app, pages, 14).await).await;
+    with_postgres(async move |app| over_postgres(app, pages, 14, None).await).await;
+    with_postgres(async move |app| over_postgres(app, pages, 16, Some(50)).await).await;
     over_standby(pages, 15).await;
 }

@@ -32,6 +32,15 @@ pub enum Guard {
 }
 
 impl Guard {
+    /// The number of the lock that the statement is to hold.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
+    pub(crate) fn tag(&self) -> Option<i64> {
+        if let Guard::Lock(number) = self { Some(*number) } else { None }
+    }
+
     /// A lock that nobody else takes: numbers from a random start, so that neither another server nor the
     /// application's own advisory locks meet them.
     #[cfg_attr(

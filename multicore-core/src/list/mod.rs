@@ -18,6 +18,7 @@ mod render;
 mod rows;
 mod run;
 pub(crate) mod shape;
+mod steady;
 mod strategy;
 mod stream;
 mod survey;

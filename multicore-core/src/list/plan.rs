@@ -71,8 +71,10 @@ pub(crate) struct Read {
     pub(crate) keys: bool,
     /// Also select the snapshot, as the last column (PostgreSQL).
     pub(crate) snapshot: bool,
-    /// Let the running statement be found by a lock it holds (PostgreSQL).
-    pub(crate) tag: bool,
+    /// No rows at all unless this is the snapshot (PostgreSQL).
+    pub(crate) expects: Option<i64>,
+    /// Let the running statement be found by a lock of this number that it holds (PostgreSQL).
+    pub(crate) tag: Option<i64>,
 }
 
 /// A value to bind behind those of the filters, in this order.
@@ -84,8 +86,8 @@ pub(crate) enum Param {
     Rows(u64),
     /// How many rows to leave out.
     Skip(u64),
-    /// The number of the lock.
-    Tag,
+    /// A number of our own: the lock's, or the snapshot's.
+    Number(i64),
 }
 
 /// A statement's text and what is bound to it behind the filters' values.
@@ -97,9 +99,9 @@ pub(crate) struct Planned {
 
 /// What identifies the snapshot a statement saw and the session that saw it, as one number: equal numbers
 /// mean equal rows. NULL on a standby, where equal snapshots do not.
-const SNAPSHOT: &str = "(SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE hashtextextended(concat_ws('|', \
+const SNAPSHOT: &str = "CASE WHEN pg_is_in_recovery() THEN NULL ELSE hashtextextended(concat_ws('|', \
      pg_current_snapshot(), pg_postmaster_start_time(), current_user, current_setting('search_path'), \
-     current_setting('TimeZone'), current_setting('DateStyle')), 0) END) AS multicore_snapshot";
+     current_setting('TimeZone'), current_setting('DateStyle')), 0) END";
 
 /// The statement that reads `read` of a query.
 pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
@@ -139,16 +141,22 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
         }
     }
     if read.snapshot {
-        sql.text.push_str(", ");
-        sql.text.push_str(SNAPSHOT);
+        let _infallible = write!(sql.text, ", (SELECT {SNAPSHOT}) AS multicore_snapshot");
     }
     sql.from();
     let mut conditions = Conditions::begin(&mut sql);
     conditions.filters();
-    if read.tag {
+    // Conditions that name no row are asked once, before any row is looked at.
+    if let Some(snapshot) = read.expects {
+        conditions.next();
+        let _infallible = write!(conditions.sql.text, "(SELECT {SNAPSHOT} = ");
+        conditions.sql.param(Param::Number(snapshot));
+        conditions.sql.text.push(')');
+    }
+    if let Some(tag) = read.tag {
         conditions.next();
         conditions.sql.text.push_str("(SELECT pg_try_advisory_xact_lock_shared(");
-        conditions.sql.param(Param::Tag);
+        conditions.sql.param(Param::Number(tag));
         conditions.sql.text.push_str("))");
     }
     if locate {

@@ -246,13 +246,8 @@ pub(super) struct Statement<DB: SqlDatabase> {
 
 impl<DB: SqlDatabase> Request<DB> {
     /// Binds the values of a planned statement behind the filters'.
-    pub(super) fn bind(
-        &self,
-        planned: Planned,
-        cursor: &[KeyValue],
-        tag: i64,
-    ) -> Result<Statement<DB>, ListError> {
-        bind(&self.arguments, planned, cursor, tag)
+    pub(super) fn bind(&self, planned: Planned, cursor: &[KeyValue]) -> Result<Statement<DB>, ListError> {
+        bind(&self.arguments, planned, cursor)
     }
 }
 
@@ -261,7 +256,6 @@ pub(super) fn bind<DB: SqlDatabase>(
     filters: &<DB as sqlx::Database>::Arguments,
     planned: Planned,
     cursor: &[KeyValue],
-    tag: i64,
 ) -> Result<Statement<DB>, ListError> {
     let mut arguments = filters.clone();
     for param in planned.params {
@@ -269,7 +263,7 @@ pub(super) fn bind<DB: SqlDatabase>(
             Param::Key(index) => DB::bind_key(&mut arguments, &cursor[index]),
             Param::Rows(rows) => DB::bind_number(&mut arguments, number("limit", rows)?),
             Param::Skip(rows) => DB::bind_number(&mut arguments, number("offset", rows)?),
-            Param::Tag => DB::bind_number(&mut arguments, tag),
+            Param::Number(number) => DB::bind_number(&mut arguments, number),
         };
         bound.map_err(ListError::Statement)?;
     }

@@ -4,8 +4,10 @@
 //!
 //! How the readers come to one snapshot:
 //!
-//! - **PostgreSQL, first**: every range's statement also selects what identifies the snapshot it saw. Equal
-//!   everywhere, they saw the same rows; that costs a microsecond or three.
+//! - **PostgreSQL, while nobody writes**: every range's statement is told which snapshot the last pages saw,
+//!   and gives no rows if it sees another. Asked once a statement, so some microseconds.
+//! - **PostgreSQL, if it did see another**: every range's statement also selects what identifies the snapshot
+//!   it saw. Equal everywhere, they saw the same rows; that costs a tenth of a microsecond a row.
 //! - **PostgreSQL, if that had moved, and on a standby**, where equal snapshots do not mean equal rows: the
 //!   owner exports its transaction's snapshot and the workers join it.
 //! - **SQLite**: the owner notes the control connection's `data_version` and opens its read transaction. A
@@ -69,6 +71,8 @@ pub(super) struct Ranged<'a, DB: SqlDatabase, W> {
 enum Snapshot {
     /// They need not.
     PerRange,
+    /// Each range has no rows unless it is this one.
+    Expected(i64),
     /// Each range says which one it saw.
     Column,
     /// They join this one (PostgreSQL).
@@ -81,6 +85,8 @@ enum Snapshot {
 enum Trouble {
     /// Somebody wrote in between.
     Moved,
+    /// A range has no rows, and so does not say what it saw.
+    Silent,
     /// Anything else; one statement will say what.
     Failed,
 }
@@ -104,11 +110,20 @@ where
     }
     match DB::DIALECT {
         Dialect::Postgres => {
+            let steady = &ranged.core.shapes.steady;
+            if let Some(snapshot) = steady.expected() {
+                match ranged.once(lease, hands, Snapshot::Expected(snapshot)).await? {
+                    Ok(got) => return Ok(Some(got)),
+                    Err(Trouble::Failed) => return Ok(None),
+                    Err(Trouble::Moved | Trouble::Silent) => steady.moved(),
+                }
+            }
             if !pays.exports() {
                 match ranged.once(lease, hands, Snapshot::Column).await? {
                     Ok(got) => return Ok(Some(got)),
                     Err(Trouble::Failed) => return Ok(None),
                     Err(Trouble::Moved) => pays.moved(),
+                    Err(Trouble::Silent) => {}
                 }
             }
             let Some(name) = begin_snapshot(lease).await? else { return Ok(None) };
@@ -183,7 +198,11 @@ where
             parts: self.request.parts.clone(),
             arguments: self.request.arguments.clone(),
             cursor: self.cursor.to_vec(),
-            read: Read { snapshot: snapshot == Snapshot::Column, ..self.read.clone() },
+            read: Read {
+                snapshot: snapshot == Snapshot::Column,
+                expects: if let Snapshot::Expected(snapshot) = snapshot { Some(snapshot) } else { None },
+                ..self.read.clone()
+            },
             work: Arc::clone(self.work),
             snapshot,
             cancel: self.core.halted.child_token(),
@@ -226,8 +245,7 @@ where
         lease: &mut Lease<DB>,
         part: Part,
     ) -> Result<Piece, Failure<ListError>> {
-        let tag = if let Guard::Lock(number) = self.guard { *number } else { 0 };
-        let Statement { sql, arguments } = job.statement(part, self.read.tag, tag)?;
+        let Statement { sql, arguments } = job.statement(part, self.read.tag)?;
         let wish = Wish { execution: Execution::Sequential, quiet: true, ..Wish::default() };
         let expected = usize::try_from(part.rows).unwrap_or(usize::MAX);
         let mut owner = Owner::new(self.core, Arc::clone(self.work), Arc::clone(self.model), wish, expected);
@@ -242,7 +260,7 @@ where
         }
         let finished = owner.finish().await?;
         fed.map_err(Failure::Error)?;
-        Ok(Piece { outs: finished.outs, seen })
+        Ok(Piece::new(part, finished.outs, seen))
     }
 }
 
@@ -253,11 +271,17 @@ fn put_together<DB: SqlDatabase, W: Work>(
     helpers: usize,
     core: &Core<DB>,
 ) -> Result<Got, Trouble> {
-    if job.snapshot == Snapshot::Column {
-        let first = pieces[0].seen.snapshot;
-        // A range without rows does not say what it saw.
-        if first.is_none() || pieces.iter().any(|piece| piece.seen.snapshot != first) {
+    if matches!(job.snapshot, Snapshot::Expected(_) | Snapshot::Column) {
+        let told = told(&pieces).ok_or(Trouble::Silent)?;
+        // None is told where the snapshot was expected.
+        let first = told[0].seen.snapshot;
+        if told.iter().any(|piece| piece.seen.snapshot != first) {
             return Err(Trouble::Moved);
+        }
+        match (&job.snapshot, first) {
+            (Snapshot::Column, Some(first)) => core.shapes.steady.saw(first),
+            (Snapshot::Column, None) => return Err(Trouble::Moved),
+            _ => {}
         }
     }
     let mode = if helpers > 0 {
@@ -279,6 +303,15 @@ fn put_together<DB: SqlDatabase, W: Work>(
     Ok(page)
 }
 
+/// The pieces that say what their readers saw, if the others need not: behind one that came to the end of
+/// the rows there are none, whatever anybody saw.
+fn told(pieces: &[Piece]) -> Option<&[Piece]> {
+    let end = pieces.iter().position(|piece| piece.is_last).map_or(pieces.len(), |last| last + 1);
+    let (told, behind) = pieces.split_at(end);
+    let says = |piece: &Piece| piece.seen.rows > 0;
+    (told.iter().all(says) && !behind.iter().any(says)).then_some(told)
+}
+
 /// A range of the page.
 #[derive(Clone, Copy, Debug)]
 struct Part {
@@ -293,6 +326,15 @@ struct Part {
 struct Piece {
     outs: Vec<Elements>,
     seen: Seen,
+    /// The rows came to their end before the range did.
+    is_last: bool,
+}
+
+impl Piece {
+    fn new(part: Part, outs: Vec<Elements>, seen: Seen) -> Self {
+        let is_last = seen.rows < part.rows;
+        Piece { outs, seen, is_last }
+    }
 }
 
 /// What owner and workers share.
@@ -339,16 +381,16 @@ where
     DB: SqlDatabase,
     W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
 {
-    fn statement(&self, part: Part, tagged: bool, tag: i64) -> Result<Statement<DB>, Failure<ListError>> {
+    fn statement(&self, part: Part, tag: Option<i64>) -> Result<Statement<DB>, Failure<ListError>> {
         let read = Read {
             skip: Some(part.skip),
             rows: Some(part.rows + part.ahead),
             locate: true,
-            tag: tagged,
+            tag,
             ..self.read.clone()
         };
         let planned = plan::statement(&self.parts, &read);
-        super::query::bind::<DB>(&self.arguments, planned, &self.cursor, tag).map_err(Failure::Error)
+        super::query::bind::<DB>(&self.arguments, planned, &self.cursor).map_err(Failure::Error)
     }
 
     fn look(&self, part: Part) -> Look {
@@ -388,7 +430,7 @@ where
     /// Comes to the page's snapshot; false if that cannot be.
     async fn join(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) -> bool {
         match &self.snapshot {
-            Snapshot::PerRange | Snapshot::Column => true,
+            Snapshot::PerRange | Snapshot::Expected(_) | Snapshot::Column => true,
             Snapshot::Exported(name) => {
                 at.in_transaction = true;
                 // Refused where this is another server, another session, or the exporter is gone.
@@ -414,7 +456,7 @@ where
         at: &mut Progress,
         part: Part,
     ) -> Result<Piece, Failure<ListError>> {
-        let Statement { sql, arguments } = self.statement(part, false, 0)?;
+        let Statement { sql, arguments } = self.statement(part, None)?;
         at.busy = true;
         let mut rows = Rows::<DB>::new(DB::rows(connection, sql, arguments, true), self.look(part));
         let mut outs = Vec::new();
@@ -435,7 +477,7 @@ where
         outs.push(out);
         let seen = mem::take(&mut rows.seen);
         at.busy = !seen.ended;
-        Ok(Piece { outs, seen })
+        Ok(Piece::new(part, outs, seen))
     }
 }
 
@@ -469,5 +511,35 @@ where
     fn is_wanted(&self) -> bool {
         // Its page does without.
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ranges_behind_the_end_of_the_rows_need_not_say_what_they_saw() {
+        // How many rows each range of ten gave, and how many ranges say enough.
+        for (rows, want) in [
+            (&[10, 10, 10][..], Some(3)),
+            (&[10, 10, 4], Some(3)),
+            (&[10, 4, 0], Some(2)),
+            (&[4, 0, 0], Some(1)),
+            // Perhaps the end, perhaps another snapshot.
+            (&[10, 10, 0], None),
+            (&[10, 0, 0], None),
+            (&[0, 0, 0], None),
+            // Certainly another snapshot.
+            (&[10, 4, 10], None),
+            (&[0, 10, 10], None),
+        ] {
+            let pieces = rows.iter().map(|&rows| {
+                let part = Part { skip: 0, rows: 10, ahead: 0 };
+                Piece::new(part, Vec::new(), Seen { rows, ..Seen::default() })
+            });
+            let pieces: Vec<_> = pieces.collect();
+            assert_eq!(told(&pieces).map(<[_]>::len), want, "{rows:?}");
+        }
     }
 }

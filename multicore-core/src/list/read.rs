@@ -83,7 +83,7 @@ where
         let soon = plan == PlanKind::Ordered && shape.facts.prompt && read.skip.unwrap_or(0) < SHALLOW;
         let guard = lease.guard(&shape, plan, soon).await?;
         lease.ended();
-        let read = Read { tag: matches!(guard, Guard::Lock(_)), ..read };
+        let read = Read { tag: guard.tag(), ..read };
 
         let wanted = match self.request.strategy {
             Strategy::Single => false,
@@ -240,9 +240,8 @@ where
         read: Read,
         guard: Guard,
     ) -> Result<Got, ListError> {
-        let tag = if let Guard::Lock(number) = guard { number } else { 0 };
         let planned = plan::statement(&self.request.parts, &read);
-        let Statement { sql, arguments } = self.request.bind(planned, &self.cursor, tag)?;
+        let Statement { sql, arguments } = self.request.bind(planned, &self.cursor)?;
         let look = Look {
             rows: self.paging.limit,
             keys: if read.keys { self.request.parts.keys.len() } else { 0 },
@@ -299,7 +298,7 @@ where
         }
         let guard = DB::guard(lease.connection()).await.map_err(ListError::Database)?;
         let planned = plan::count(&self.request.parts, shape.facts.plain);
-        let Statement { sql, arguments } = self.request.bind(planned, &[], 0)?;
+        let Statement { sql, arguments } = self.request.bind(planned, &[])?;
         let counted = DB::number(lease.begin(guard), sql.as_str().to_owned(), arguments).await;
         lease.ended();
         let filtered = self.request.parts.bound > 0;

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use super::analysis::Facts;
 use super::cursor;
 use super::plan::Parts;
+use super::steady::Steady;
 use crate::admission::policy::Nanos;
 use crate::db::{Catalogue, PlanKind};
 
@@ -22,6 +23,7 @@ const MOST_SHAPES: usize = 1_024;
 pub(crate) struct Shapes {
     shapes: RwLock<HashMap<String, Arc<Shape>>>,
     pub(super) catalogue: RwLock<Catalogue>,
+    pub(super) steady: Steady,
 }
 
 impl Shapes {
@@ -130,9 +132,12 @@ pub(super) struct Pays {
 struct Way {
     /// Pages for which both ways were open.
     pages: AtomicU64,
-    /// What a row of them took, as an exponentially weighted mean.
+    /// What a row of them took: the mean of the first, then an exponentially weighted one.
     per_row: AtomicU64,
 }
+
+/// How many pages that mean is about.
+const REMEMBERED: u64 = 8;
 
 /// For so many pages after writes came in between, the snapshot is exported at once.
 const EXPORT_FOR: u64 = 64;
@@ -158,7 +163,10 @@ impl Pays {
         let new = match way.pages.fetch_add(1, Ordering::Relaxed) {
             0 => return,
             _ if old == 0 || old == NEVER => per_row.max(1),
-            _ => ((3 * old + per_row) / 4).max(1),
+            pages => {
+                let weight = pages.min(REMEMBERED);
+                (((weight - 1) * old + per_row) / weight).max(1)
+            }
         };
         way.per_row.store(new, Ordering::Relaxed);
     }
@@ -207,7 +215,7 @@ mod tests {
     #[test]
     fn the_first_page_of_a_way_does_not_count_and_one_that_failed_only_until_one_does_not() {
         let pays = Pays::default();
-        for (per_row, mean) in [(9_000, 0), (1_000, 1_000), (2_000, 1_250)] {
+        for (per_row, mean) in [(9_000, 0), (1_000, 1_000), (2_000, 1_500), (3_000, 2_000)] {
             pays.learn(true, per_row);
             assert_eq!(pays.per_row(), [0, mean]);
         }
@@ -215,6 +223,6 @@ mod tests {
         assert_eq!(pays.per_row(), [0, NEVER]);
         pays.learn(true, 1_000);
         assert_eq!(pays.per_row(), [0, 1_000]);
-        assert_eq!(pays.pages(), [0, 5]);
+        assert_eq!(pays.pages(), [0, 6]);
     }
 }

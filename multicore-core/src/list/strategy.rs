@@ -12,8 +12,10 @@ pub(crate) const LOCATE_FROM: u64 = 64;
 /// How often each way is tried before they are compared. The first time does not count, since it finds
 /// connections that do not know the statement; and one time says little on a busy machine.
 const TRIES: u64 = 4;
-/// Every so many pages the way that was slower is tried again.
-const TRY_AGAIN: u64 = 128;
+/// Every so many pages the way that was slower is tried again, in between these by what it costs.
+const TRY_AGAIN: (u64, u64) = (8, 128);
+/// How many of these ten-thousandths of all time trying again may take.
+const TRYING: u64 = 50;
 /// Ranges must be this many hundredths of one statement's time to be worth the connections.
 const WORTH: u64 = 95;
 
@@ -62,7 +64,16 @@ pub(crate) fn choose_ranges(case: Case) -> bool {
         return case.by_ranges < case.by_single;
     }
     let pays = case.ranges.saturating_mul(100) <= case.single.saturating_mul(WORTH);
-    if (case.by_single + case.by_ranges) % TRY_AGAIN == TRY_AGAIN - 1 { !pays } else { pays }
+    let every = try_again(case.single, case.ranges);
+    if (case.by_single + case.by_ranges) % every == every - 1 { !pays } else { pays }
+}
+
+/// Every how many pages the slower way is tried again: often where it costs little more, which is also where
+/// the choice is least sure.
+fn try_again(single: Nanos, ranges: Nanos) -> u64 {
+    let (least, most) = TRY_AGAIN;
+    let more = single.abs_diff(ranges).saturating_mul(10_000 / TRYING) / single.min(ranges).max(1);
+    more.clamp(least, most)
 }
 
 #[cfg(test)]
@@ -131,8 +142,15 @@ mod tests {
         for (single, ranges, pages, want) in [
             (1_000, 950, 2 * TRIES, true),
             (1_000, 951, 2 * TRIES, false),
+            (1_000, 2_000, 126, false),
             (1_000, 2_000, 127, true),
+            (1_000, 500, 126, true),
             (1_000, 500, 127, false),
+            // A tenth slower: half a per cent is one page in twenty.
+            (1_000, 1_100, 18, false),
+            (1_000, 1_100, 19, true),
+            (1_000, 1_000, 14, false),
+            (1_000, 1_000, 15, true),
         ] {
             let case = Case { by_single: pages - TRIES, ..case(10_000, single, ranges) };
             assert_eq!(choose_ranges(case), want, "{single} {ranges} {pages}");

@@ -135,7 +135,7 @@ async fn explain<DB: SqlDatabase>(
     read: &Read,
 ) -> Result<PlanKind, ListError> {
     let planned = super::plan::statement(&request.parts, read);
-    let Statement { sql, arguments } = request.bind(planned, &[], 0)?;
+    let Statement { sql, arguments } = request.bind(planned, &[])?;
     match DB::explain(connection, sql.as_str().to_owned(), arguments).await {
         Ok(plan) => Ok(plan),
         Err(error) => Err(name_the_key::<DB>(connection, request, error, request.parts.bound > 0).await),

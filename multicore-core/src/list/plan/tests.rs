@@ -126,7 +126,8 @@ fn keys_snapshot_and_tag_are_added_behind_what_the_query_has() {
         rows: Some(10),
         keys: true,
         snapshot: true,
-        tag: true,
+        expects: Some(-9),
+        tag: Some(4),
         ..Read::default()
     };
     let planned = statement(&parts(Dialect::Postgres, Some("(x = $1)"), 1, vec![cast]), &read);
@@ -136,14 +137,19 @@ fn keys_snapshot_and_tag_are_added_behind_what_the_query_has() {
         planned.sql
     );
     assert!(
+        planned.sql.contains(" END) AS multicore_snapshot FROM t WHERE (x = $1) AND (SELECT CASE"),
+        "{}",
+        planned.sql
+    );
+    assert!(
         planned.sql.ends_with(
-            "FROM t WHERE (x = $1) AND (SELECT pg_try_advisory_xact_lock_shared($2)) AND \
-             k > CAST($3 AS integer) ORDER BY k ASC LIMIT $4"
+            " END = $2) AND (SELECT pg_try_advisory_xact_lock_shared($3)) AND \
+             k > CAST($4 AS integer) ORDER BY k ASC LIMIT $5"
         ),
         "{}",
         planned.sql
     );
-    assert_eq!(planned.params, [Param::Tag, Param::Key(0), Param::Rows(10)]);
+    assert_eq!(planned.params, [Param::Number(-9), Param::Number(4), Param::Key(0), Param::Rows(10)]);
 }
 
 #[test]
