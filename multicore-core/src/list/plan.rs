@@ -71,7 +71,7 @@ pub(crate) struct Read {
     pub(crate) keys: bool,
     /// Also select the snapshot, as the last column (PostgreSQL).
     pub(crate) snapshot: bool,
-    /// No rows at all unless this is the snapshot (PostgreSQL).
+    /// No rows at all unless this is the snapshot (PostgreSQL; no standby ever saw one to expect).
     pub(crate) expects: Option<i64>,
     /// Let the running statement be found by a lock of this number that it holds (PostgreSQL).
     pub(crate) tag: Option<i64>,
@@ -98,10 +98,10 @@ pub(crate) struct Planned {
 }
 
 /// What identifies the snapshot a statement saw and the session that saw it, as one number: equal numbers
-/// mean equal rows. NULL on a standby, where equal snapshots do not.
-const SNAPSHOT: &str = "CASE WHEN pg_is_in_recovery() THEN NULL ELSE hashtextextended(concat_ws('|', \
-     pg_current_snapshot(), pg_postmaster_start_time(), current_user, current_setting('search_path'), \
-     current_setting('TimeZone'), current_setting('DateStyle')), 0) END";
+/// mean equal rows. Not on a standby, where equal snapshots do not.
+const SNAPSHOT: &str = "hashtextextended(concat_ws('|', pg_current_snapshot(), pg_postmaster_start_time(), \
+     current_user, current_setting('search_path'), current_setting('TimeZone'), \
+     current_setting('DateStyle')), 0)";
 
 /// The statement that reads `read` of a query.
 pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
@@ -141,18 +141,14 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
         }
     }
     if read.snapshot {
-        let _infallible = write!(sql.text, ", (SELECT {SNAPSHOT}) AS multicore_snapshot");
+        let _infallible = write!(
+            sql.text,
+            ", (SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE {SNAPSHOT} END) AS multicore_snapshot"
+        );
     }
     sql.from();
     let mut conditions = Conditions::begin(&mut sql);
     conditions.filters();
-    // Conditions that name no row are asked once, before any row is looked at.
-    if let Some(snapshot) = read.expects {
-        conditions.next();
-        let _infallible = write!(conditions.sql.text, "(SELECT {SNAPSHOT} = ");
-        conditions.sql.param(Param::Number(snapshot));
-        conditions.sql.text.push(')');
-    }
     if let Some(tag) = read.tag {
         conditions.next();
         conditions.sql.text.push_str("(SELECT pg_try_advisory_xact_lock_shared(");
@@ -167,7 +163,17 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
     sql.order(keys);
     if let Some(rows) = read.rows {
         sql.text.push_str(" LIMIT ");
-        sql.param(Param::Rows(rows));
+        if let Some(snapshot) = read.expects {
+            // Computed once and before any row is looked for; and by the planner too, which would not know
+            // how many rows to expect if it called what is volatile, such as `pg_is_in_recovery`.
+            let _infallible = write!(sql.text, "CASE WHEN {SNAPSHOT} = ");
+            sql.param(Param::Number(snapshot));
+            sql.text.push_str(" THEN ");
+            sql.param(Param::Rows(rows));
+            sql.text.push_str(" ELSE 0 END");
+        } else {
+            sql.param(Param::Rows(rows));
+        }
     }
     if let (false, Some(skip)) = (locate, read.skip) {
         sql.text.push_str(" OFFSET ");
