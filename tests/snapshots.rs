@@ -143,7 +143,7 @@ async fn over_postgres(app: Pool<Postgres>, pages: u64, seed: u64, rate: Rate) {
     assert!(tally.helped > 0, "no worker ever took a range: {tally:?}");
     if rate.is_some() {
         let expected = soon(mc.parallel_ranges(100, async |connection: &mut PgConnection, _| {
-            let sql = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%LIMIT CASE%'";
+            let sql = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%0) = $%'";
             Ok::<_, sqlx::Error>(vec![sqlx::query_scalar::<_, i64>(sql).fetch_one(connection).await?])
         }));
         let expected: i64 = expected.await.unwrap().into_iter().sum();

@@ -65,6 +65,9 @@ pub(crate) struct Read {
     pub(crate) skip: Option<u64>,
     /// The most rows; all if none.
     pub(crate) rows: Option<u64>,
+    /// Numbers of rows stand in the text. They decide how PostgreSQL runs a statement, so with bound ones it
+    /// plans anew each time, which takes longer than reading a short page.
+    pub(crate) literal: bool,
     /// Find the first row by its keys instead of reading what comes before it.
     pub(crate) locate: bool,
     /// Also select the keys, behind the query's own columns.
@@ -128,7 +131,8 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
         conditions.after(keys, read.after.as_deref());
         sql.order(keys);
         sql.text.push_str(" LIMIT 1 OFFSET ");
-        sql.param(Param::Skip(read.skip.unwrap_or(0)));
+        let skip = read.skip.unwrap_or(0);
+        sql.number(Param::Skip(skip), skip, read.literal);
         sql.text.push_str(") ");
     }
     sql.text.push_str("SELECT ");
@@ -149,6 +153,13 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
     sql.from();
     let mut conditions = Conditions::begin(&mut sql);
     conditions.filters();
+    // Conditions that name no row are asked once, before any row is looked for.
+    if let Some(snapshot) = read.expects {
+        conditions.next();
+        let _infallible = write!(conditions.sql.text, "(SELECT {SNAPSHOT} = ");
+        conditions.sql.param(Param::Number(snapshot));
+        conditions.sql.text.push(')');
+    }
     if let Some(tag) = read.tag {
         conditions.next();
         conditions.sql.text.push_str("(SELECT pg_try_advisory_xact_lock_shared(");
@@ -163,21 +174,11 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
     sql.order(keys);
     if let Some(rows) = read.rows {
         sql.text.push_str(" LIMIT ");
-        if let Some(snapshot) = read.expects {
-            // Computed once and before any row is looked for; and by the planner too, which would not know
-            // how many rows to expect if it called what is volatile, such as `pg_is_in_recovery`.
-            let _infallible = write!(sql.text, "CASE WHEN {SNAPSHOT} = ");
-            sql.param(Param::Number(snapshot));
-            sql.text.push_str(" THEN ");
-            sql.param(Param::Rows(rows));
-            sql.text.push_str(" ELSE 0 END");
-        } else {
-            sql.param(Param::Rows(rows));
-        }
+        sql.number(Param::Rows(rows), rows, read.literal);
     }
     if let (false, Some(skip)) = (locate, read.skip) {
         sql.text.push_str(" OFFSET ");
-        sql.param(Param::Skip(skip));
+        sql.number(Param::Skip(skip), skip, read.literal);
     }
     Planned { sql: sql.text, params: sql.params }
 }
@@ -228,6 +229,15 @@ impl<'p> Sql<'p> {
             Dialect::Sqlite => write!(self.text, "?{number}"),
             Dialect::MySql => write!(self.text, "?"),
         };
+    }
+
+    /// A number of rows, bound or written out.
+    fn number(&mut self, param: Param, rows: u64, literal: bool) {
+        if literal {
+            let _infallible = write!(self.text, "{rows}");
+        } else {
+            self.param(param);
+        }
     }
 
     fn from(&mut self) {

@@ -83,7 +83,9 @@ where
         let soon = plan == PlanKind::Ordered && shape.facts.prompt && read.skip.unwrap_or(0) < SHALLOW;
         let guard = lease.guard(&shape, plan, soon).await?;
         lease.ended();
-        let read = Read { tag: guard.tag(), ..read };
+        let literal = DB::DIALECT == Dialect::Postgres && read.skip.unwrap_or(0) == 0;
+        let literal = literal && shape.keeps_length(self.paging.limit);
+        let read = Read { tag: guard.tag(), literal, ..read };
 
         let wanted = match self.request.strategy {
             Strategy::Single => false,

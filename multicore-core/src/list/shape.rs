@@ -18,6 +18,9 @@ use crate::db::{Catalogue, PlanKind};
 /// More shapes than a program has queries: text with values in it makes a new one each time, and must
 /// not fill the memory.
 const MOST_SHAPES: usize = 1_024;
+/// A program asks for pages of few lengths; what strangers ask for must not fill the connections' caches of
+/// statements, a hundred each.
+const MOST_LENGTHS: usize = 4;
 /// The shapes of one pool, by their text, and what is known of tables.
 #[derive(Default)]
 pub(crate) struct Shapes {
@@ -51,6 +54,8 @@ pub(crate) struct Shape {
     /// The types that cursors' values are cast to.
     pub(super) casts: OnceCell<Vec<Option<String>>>,
     plans: RwLock<HashMap<u32, PlanKind>>,
+    /// The lengths of pages that stand in the text of statements.
+    lengths: RwLock<Vec<u64>>,
     /// By length and depth: each range walks to the page's depth again, and a short page pays more of
     /// what a range costs to open.
     pays: RwLock<HashMap<(u32, u32), Arc<Pays>>>,
@@ -65,6 +70,7 @@ impl Shape {
             snapshots,
             casts: OnceCell::new(),
             plans: RwLock::default(),
+            lengths: RwLock::default(),
             pays: RwLock::default(),
         }
     }
@@ -81,6 +87,22 @@ impl Shape {
 
     pub(super) fn learn_plan(&self, rows: u64, plan: PlanKind) {
         self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(magnitude(rows), plan);
+    }
+
+    /// Whether a statement may have this length of a page in its text: the first few that were asked for,
+    /// since each makes a statement that every connection prepares and keeps.
+    pub(super) fn keeps_length(&self, rows: u64) -> bool {
+        {
+            let lengths = self.lengths.read().unwrap_or_else(PoisonError::into_inner);
+            if lengths.contains(&rows) || lengths.len() == MOST_LENGTHS {
+                return lengths.contains(&rows);
+            }
+        }
+        let mut lengths = self.lengths.write().unwrap_or_else(PoisonError::into_inner);
+        if !lengths.contains(&rows) && lengths.len() < MOST_LENGTHS {
+            lengths.push(rows);
+        }
+        lengths.contains(&rows)
     }
 
     /// What pages of about this length and depth have taken.
@@ -192,8 +214,7 @@ impl Pays {
 mod tests {
     use super::*;
 
-    #[test]
-    fn pages_of_other_lengths_and_depths_teach_each_other_nothing() {
+    fn shape() -> Shape {
         let facts = Facts {
             nullable: Vec::new(),
             unique: Some(true),
@@ -202,7 +223,12 @@ mod tests {
             seeks: true,
             plain: true,
         };
-        let shape = Shape::new("", facts, true, true);
+        Shape::new("", facts, true, true)
+    }
+
+    #[test]
+    fn pages_of_other_lengths_and_depths_teach_each_other_nothing() {
+        let shape = shape();
         shape.pays(1_000, 0).learn(false, 1);
         shape.pays(1_000, 0).learn(false, 3_000);
         assert_eq!(shape.pays(1_000, 0).per_row(), [3_000, 0]);
@@ -210,6 +236,14 @@ mod tests {
         for (rows, skip) in [(10_000, 0), (1_000, 100_000), (1_000, 1)] {
             assert_eq!(shape.pays(rows, skip).per_row(), [0, 0], "{rows} {skip}");
         }
+    }
+
+    #[test]
+    fn the_first_few_lengths_are_kept() {
+        let shape = shape();
+        let kept: Vec<_> = (0..2 * MOST_LENGTHS as u64).map(|rows| shape.keeps_length(rows)).collect();
+        assert_eq!(kept, [[true; MOST_LENGTHS], [false; MOST_LENGTHS]].concat());
+        assert!(shape.keeps_length(0) && !shape.keeps_length(99));
     }
 
     #[test]

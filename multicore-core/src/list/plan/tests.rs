@@ -138,15 +138,37 @@ fn keys_snapshot_and_tag_are_added_behind_what_the_query_has() {
     );
     assert!(
         planned.sql.contains(
-            " END) AS multicore_snapshot FROM t WHERE (x = $1) AND (SELECT \
-             pg_try_advisory_xact_lock_shared($2)) AND k > CAST($3 AS integer) ORDER BY k ASC LIMIT CASE \
-             WHEN hashtextextended("
+            " END) AS multicore_snapshot FROM t WHERE (x = $1) AND (SELECT hashtextextended(concat_ws("
         ),
         "{}",
         planned.sql
     );
-    assert!(planned.sql.ends_with(" = $4 THEN $5 ELSE 0 END"), "{}", planned.sql);
-    assert_eq!(planned.params, [Param::Number(4), Param::Key(0), Param::Number(-9), Param::Rows(10)]);
+    assert!(
+        planned.sql.ends_with(
+            " = $2) AND (SELECT pg_try_advisory_xact_lock_shared($3)) AND k > CAST($4 AS integer) ORDER BY k \
+             ASC LIMIT $5"
+        ),
+        "{}",
+        planned.sql
+    );
+    assert_eq!(planned.params, [Param::Number(-9), Param::Number(4), Param::Key(0), Param::Rows(10)]);
+}
+
+#[test]
+fn numbers_of_rows_can_stand_in_the_text() {
+    let keys = vec![key("id", false, None)];
+    let read = Read { literal: true, ..page(10, 0) };
+    let planned = statement(&parts(Dialect::Postgres, None, 0, keys.clone()), &read);
+    assert_eq!(planned.sql, "SELECT a, b FROM t ORDER BY id ASC LIMIT 10 OFFSET 0");
+    assert_eq!(planned.params, []);
+    let read = Read { literal: true, locate: true, tag: Some(4), ..page(10, 20) };
+    let planned = statement(&parts(Dialect::Postgres, None, 0, keys), &read);
+    assert!(
+        planned.sql.contains("LIMIT 1 OFFSET 20)") && planned.sql.ends_with("LIMIT 10"),
+        "{}",
+        planned.sql
+    );
+    assert_eq!(planned.params, [Param::Number(4)]);
 }
 
 #[test]
