@@ -11,14 +11,9 @@ use std::time::Duration;
 use tokio::runtime::RuntimeMetrics;
 
 use super::load_limit::LoadLimit;
-use super::policy::{Machine, Nanos};
+use super::policy::{self, Machine, Nanos, WAKE_START};
 use crate::error::panic_message;
 
-/// What a wake-up is taken to cost before the first one was measured.
-const WAKE_START: Nanos = 20_000;
-/// The bounds a measured wake-up is held to: below, the clock's own cost shows; above, it was not the
-/// wake-up but a busy machine, which `busy` already says.
-const WAKE_BOUNDS: (Nanos, Nanos) = (2_000, 200_000);
 /// The kernel renews its load averages every five seconds; one second keeps the delay small at
 /// seven microseconds a second.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
@@ -92,7 +87,7 @@ impl Load {
         let owners = self.owners.load(Ordering::Relaxed);
         Machine {
             cores: self.cores(),
-            busy: owners.max(busy_threads) + awake,
+            busy: policy::busy(owners, busy_threads, awake),
             wake: self.wake.load(Ordering::Relaxed),
             veto: self.veto(),
             spare_thread: busy_threads < threads,
@@ -121,9 +116,9 @@ impl Load {
 
     /// Takes in what one wake-up cost. Races lose a sample at most.
     pub(crate) fn woke(&self, cost: Duration) {
-        let cost = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX).clamp(WAKE_BOUNDS.0, WAKE_BOUNDS.1);
+        let cost = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
         let old = self.wake.load(Ordering::Relaxed);
-        self.wake.store((7 * old + cost) / 8, Ordering::Relaxed);
+        self.wake.store(policy::learnt_wake(old, cost), Ordering::Relaxed);
     }
 
     pub(crate) fn sample_average(&self) {
@@ -198,6 +193,8 @@ fn sample(load: &Weak<Load>, stopped: &mpsc::Receiver<()>) {
 mod tests {
     use super::*;
     use std::sync::Mutex;
+
+    use crate::admission::policy::WAKE_BOUNDS;
 
     #[test]
     fn the_veto_follows_the_load_average_per_core() {

@@ -28,6 +28,11 @@ pub(crate) const HOLD_SPARE: Nanos = 10_000_000;
 /// How many workers one participant wakes at a time: wake-ups spread like a tree, and none of the
 /// woken finds the work gone because a hundred others were woken first.
 pub(crate) const WAKES_AT_ONCE: usize = 2;
+/// What a wake-up is taken to cost before the first one was measured.
+pub(crate) const WAKE_START: Nanos = 20_000;
+/// The bounds a measured wake-up is held to: below, the clock's own cost shows; above, it was not the
+/// wake-up but a busy machine, which `busy` already says.
+pub(crate) const WAKE_BOUNDS: (Nanos, Nanos) = (2_000, 200_000);
 
 /// What the machine is doing now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,17 @@ impl Cost {
     }
 }
 
+/// How many cores are in use. Owners run on async threads, so whichever are more count; workers run on
+/// threads of their own.
+pub(crate) fn busy(owners: usize, busy_threads: usize, awake_workers: usize) -> usize {
+    owners.max(busy_threads) + awake_workers
+}
+
+/// What a wake-up is expected to cost after one that cost `measured`.
+pub(crate) fn learnt_wake(known: Nanos, measured: Nanos) -> Nanos {
+    (7 * known + measured.clamp(WAKE_BOUNDS.0, WAKE_BOUNDS.1)) / 8
+}
+
 /// What one more participant costs before it has done anything.
 fn entry(cost: Cost, machine: Machine) -> Nanos {
     (machine.wake + cost.fixed).max(1)
@@ -83,6 +99,53 @@ fn entry(cost: Cost, machine: Machine) -> Nanos {
 /// Whether `work` is too little to share with even one helper.
 pub(crate) fn too_small(work: Nanos, cost: Cost, machine: Machine) -> bool {
     work <= 2 * PAY_OFF * entry(cost, machine)
+}
+
+/// Why an owner does not ask for help now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alone {
+    OneCore,
+    Veto,
+    TooSmall,
+    Busy,
+}
+
+/// Whether there is a reason not to ask for help with `items`. Too small while nothing is known of
+/// their cost yet: if the job ends before that, it was.
+pub(crate) fn alone(items: usize, cost: Option<Cost>, machine: Machine) -> Option<Alone> {
+    if machine.cores <= 1 {
+        return Some(Alone::OneCore);
+    }
+    if machine.veto {
+        return Some(Alone::Veto);
+    }
+    match cost {
+        Some(cost) if !too_small(cost.of(items), cost, machine) => {
+            (machine.idle() == 0).then_some(Alone::Busy)
+        }
+        _ => Some(Alone::TooSmall),
+    }
+}
+
+/// How long an owner that has not published works in one go, `grain` being what its next private chunk
+/// is allowed, and what the one after it will be.
+pub(crate) fn private_limit(
+    items: usize,
+    cost: Option<Cost>,
+    grain: Nanos,
+    machine: Machine,
+) -> (Nanos, Nanos) {
+    match cost {
+        // Long enough to measure.
+        None => (GRAIN_LOW, grain),
+        Some(cost) if too_small(cost.of(items), cost, machine) => (GRAIN_MAX, grain),
+        Some(cost) => (private_grain(cost.of(items), cost, grain), next_private_grain(grain)),
+    }
+}
+
+/// Whether the owner of a shared job has nobody beside it and nobody to come.
+pub(crate) fn is_deserted(participants: usize, machine: Machine) -> bool {
+    participants == 1 && machine.idle() == 0
 }
 
 /// How many participants `work` deserves, the owner included.
@@ -111,6 +174,25 @@ pub(crate) fn shared_grain(left: Nanos, participants: usize, cost: Cost, machine
     let hands = participants.saturating_add(machine.idle()).clamp(1, machine.cores.max(1));
     let low = cost.grain_low();
     (left / (2 * hands as u64)).clamp(low, GRAIN_HIGH.max(low))
+}
+
+/// The length of a shared job's next chunk in items, `waiting` of them being there to claim and `left`
+/// being the work nobody has claimed. However wrong the estimates are, one participant does not take
+/// all that waits, unless that is too little to share.
+pub(crate) fn shared_length(
+    left: Nanos,
+    waiting: usize,
+    participants: usize,
+    cost: Cost,
+    machine: Machine,
+) -> usize {
+    let most = waiting.div_ceil(2).max(cost.items_in(cost.grain_low()));
+    cost.items_in(shared_grain(left, participants, cost, machine)).min(most)
+}
+
+/// Whether so many items wait that the woken finds something beside what the waker takes itself.
+pub(crate) fn worth_waking(waiting: usize, cost: Cost) -> bool {
+    waiting >= 2 && cost.of(waiting) >= 2 * GRAIN_LOW
 }
 
 /// How many parked workers to wake for a job now.
@@ -154,12 +236,19 @@ pub(crate) struct Open {
     pub(crate) desired: usize,
 }
 
+impl Open {
+    /// Whether a helper would be of use here.
+    pub(crate) fn wants_hands(&self) -> bool {
+        self.claimable && self.participants < self.desired
+    }
+}
+
 /// Which open job a worker with nothing to do should help: the one with the least left that still
 /// wants hands. Smallest first empties the most requests soonest, and starves nobody because every
 /// job's owner works on it too.
 pub(crate) fn pick(open: impl Iterator<Item = Open>) -> Option<usize> {
     open.enumerate()
-        .filter(|(_, job)| job.claimable && job.participants < job.desired)
+        .filter(|(_, job)| job.wants_hands())
         .min_by_key(|(_, job)| job.left)
         .map(|(index, _)| index)
 }
@@ -191,6 +280,56 @@ mod tests {
         }
         let slow_start = Cost { per_item: US, fixed: 20 * US };
         assert!(too_small(640 * US, slow_start, machine(2, 1)), "a fixed cost raises the bar");
+    }
+
+    #[test]
+    fn an_owner_asks_for_help_unless_there_is_a_reason_not_to_and_the_first_one_counts() {
+        let veto = Machine { veto: true, ..machine(2, 9) };
+        let known = Some(cost(US));
+        for (items, cost, m, want) in [
+            (10_000, known, machine(2, 1), None),
+            (10_000, known, machine(2, 2), Some(Alone::Busy)),
+            (10_000, known, machine(1, 1), Some(Alone::OneCore)),
+            (10_000, known, veto, Some(Alone::Veto)),
+            (10_000, None, machine(2, 1), Some(Alone::TooSmall)),
+            (320, known, machine(2, 2), Some(Alone::TooSmall)),
+        ] {
+            assert_eq!(alone(items, cost, m), want, "{items} items on {m:?}");
+        }
+    }
+
+    #[test]
+    fn an_unpublished_owner_measures_first_runs_what_is_too_small_through_and_else_grows() {
+        let known = Some(cost(US));
+        for (items, cost, grain, want) in [
+            (10_000, None, 100 * US, (GRAIN_LOW, 100 * US)),
+            (300, known, 100 * US, (GRAIN_MAX, 100 * US)),
+            (10_000, known, 100 * US, (100 * US, 200 * US)),
+            (400, known, MS, (200 * US, MS)),
+        ] {
+            assert_eq!(private_limit(items, cost, grain, machine(2, 2)), want, "{items} items, {grain}");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_deserted_when_nobody_helps_and_no_core_is_idle() {
+        assert!(is_deserted(1, machine(2, 2)));
+        assert!(!is_deserted(2, machine(2, 2)));
+        assert!(!is_deserted(1, machine(2, 1)));
+    }
+
+    #[test]
+    fn one_participant_takes_at_most_half_of_what_waits_unless_that_is_too_little_to_share() {
+        for (waiting, want) in [(10_000, 200), (300, 150), (80, 50), (10, 50)] {
+            assert_eq!(shared_length(10 * MS, waiting, 1, cost(US), machine(2, 1)), want, "{waiting}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_woken_before_there_is_enough_for_two() {
+        for (waiting, per_item, want) in [(100, US, true), (99, US, false), (1, 10 * MS, false)] {
+            assert_eq!(worth_waking(waiting, cost(per_item)), want, "{waiting} items");
+        }
     }
 
     #[test]

@@ -140,15 +140,14 @@ impl<W: Work> Job<W> {
         if self.forced { usize::MAX } else { policy::desired(self.left(), self.cost(), machine) }
     }
 
-    /// How many more workers to wake for it now, `parked` being there. Waits until enough has been
-    /// read that the woken finds something beside what the waker takes itself.
+    /// How many more workers to wake for it now, `parked` being there.
     pub(crate) fn wakes(&self, machine: Machine, parked: usize) -> usize {
         let waiting = self.chunks.waiting();
         if self.forced {
             let spare = waiting.saturating_sub(1).min(parked);
             return spare.min(policy::WAKES_AT_ONCE);
         }
-        if self.cost().of(waiting) < 2 * policy::GRAIN_LOW || waiting < 2 {
+        if !policy::worth_waking(waiting, self.cost()) {
             return 0;
         }
         policy::wakes(machine, parked, self.participants(), self.desired(machine))
@@ -159,12 +158,8 @@ impl<W: Work> Job<W> {
         if let Some(length) = self.chunk_length {
             return length.get();
         }
-        let grain = policy::shared_grain(self.left(), self.participants(), self.cost(), machine);
-        // However wrong the estimates are, one participant does not take all that waits, unless that is
-        // too little to share.
-        let (cost, waiting) = (self.cost(), self.chunks.waiting());
-        let most = waiting.div_ceil(2).max(cost.items_in(cost.grain_low()));
-        cost.items_in(grain).min(most)
+        let waiting = self.chunks.waiting();
+        policy::shared_length(self.left(), waiting, self.participants(), self.cost(), machine)
     }
 }
 
@@ -258,7 +253,7 @@ impl<W: Work> Job<W> {
         let here = self.left();
         core.registry.peek(|jobs| {
             let open = jobs.iter().map(|job| job.open(machine));
-            let wanting = open.filter(|job| job.claimable && job.participants < job.desired);
+            let wanting = open.filter(Open::wants_hands);
             wanting.map(|job| job.left).any(|there| policy::must_switch(here, there))
         })
     }

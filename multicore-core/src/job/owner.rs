@@ -18,7 +18,7 @@ use super::stretch::{Stretch, held};
 use super::{Failure, Help, Job, Work, guarded};
 use crate::admission::cost::{CostModel, Samples, blend};
 use crate::admission::load::Owning;
-use crate::admission::policy::{self, Cost, GRAIN_HIGH, GRAIN_LOW, GRAIN_MAX, Machine, Nanos};
+use crate::admission::policy::{self, Alone, Cost, GRAIN_HIGH, GRAIN_LOW, GRAIN_MAX, Machine, Nanos};
 use crate::core::Core;
 use crate::db::{Database, Reading};
 use crate::mode::{Execution, Mode, Reason};
@@ -314,8 +314,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         self.machine
     }
 
-    /// Why not to ask for help now, if there is a reason. `TooSmall` while nothing is known yet: if
-    /// the job ends before that, it was.
+    /// Why not to ask for help now, if there is a reason.
     fn reason_to_stay_alone(&self, machine: Machine) -> Option<Reason> {
         if self.wish.execution == Execution::Sequential {
             return Some(Reason::Forced);
@@ -326,17 +325,12 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         if self.wish.execution == Execution::Parallel {
             return None;
         }
-        if machine.cores <= 1 {
-            return Some(Reason::OneCore);
-        }
-        if machine.veto {
-            return Some(Reason::LoadAverage);
-        }
-        let Some(cost) = self.cost else { return Some(Reason::TooSmall) };
-        if policy::too_small(self.left(cost), cost, machine) {
-            return Some(Reason::TooSmall);
-        }
-        (machine.idle() == 0).then_some(Reason::Busy)
+        policy::alone(self.items_left(), self.cost, machine).map(|alone| match alone {
+            Alone::OneCore => Reason::OneCore,
+            Alone::Veto => Reason::LoadAverage,
+            Alone::TooSmall => Reason::TooSmall,
+            Alone::Busy => Reason::Busy,
+        })
     }
 
     /// Remembers why there was no help. Towards its end every job is too small, so the first other
@@ -347,8 +341,9 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         }
     }
 
-    fn left(&self, cost: Cost) -> Nanos {
-        cost.of(self.waiting().saturating_add(self.unread))
+    /// Items nobody has claimed, what is still to be read included.
+    fn items_left(&self) -> usize {
+        self.waiting().saturating_add(self.unread)
     }
 
     fn publish(&mut self) {
@@ -372,15 +367,8 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         if self.private.is_empty() {
             return None;
         }
-        let limit = match self.cost {
-            None => GRAIN_LOW,
-            Some(cost) if policy::too_small(self.left(cost), cost, machine) => GRAIN_MAX,
-            Some(cost) => {
-                let limit = policy::private_grain(self.left(cost), cost, self.grain);
-                self.grain = policy::next_private_grain(self.grain);
-                limit
-            }
-        };
+        let (limit, grain) = policy::private_limit(self.items_left(), self.cost, self.grain, machine);
+        self.grain = grain;
         let limit = limit.min(self.look_within());
         let most = self.wish.chunk_length.map_or(self.private.len(), NonZeroUsize::get);
         let mut out = match self.current.take() {
@@ -412,11 +400,11 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         self.offer(Some(machine));
         let shared = self.shared.as_ref()?;
         let job = Arc::clone(&shared.job);
-        let alone = job.participants() == 1 && machine.idle() == 0 && !job.forced;
+        let alone = policy::is_deserted(job.participants(), machine) && !job.forced;
         let length = match self.cost {
             // Nobody there and nobody to come: chunks as long as a private owner's.
             Some(cost) if alone && self.wish.chunk_length.is_none() => {
-                let grain = policy::private_grain(self.left(cost), cost, self.grain);
+                let grain = policy::private_grain(cost.of(self.items_left()), cost, self.grain);
                 self.grain = policy::next_private_grain(self.grain);
                 cost.items_in(grain)
             }
