@@ -88,6 +88,7 @@ impl Load {
         Machine {
             cores: self.cores(),
             busy: policy::busy(owners, busy_threads, awake),
+            workers: awake,
             wake: self.wake.load(Ordering::Relaxed),
             veto: self.veto(),
             spare_thread: busy_threads < threads,

@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     /// Cores in use: by owners or async threads, and by workers.
     pub(crate) busy: usize,
+    /// Workers that are awake, which are among those.
+    pub(crate) workers: usize,
     /// What a wake-up costs: the call, and the time until the woken thread runs.
     pub(crate) wake: Nanos,
     /// The 1-minute load average is above the configured limit.
@@ -53,6 +55,12 @@ impl Machine {
     /// Cores nobody uses.
     pub(crate) fn idle(self) -> usize {
         self.cores.saturating_sub(self.busy)
+    }
+
+    /// Whether all cores are in use by owners, so that nobody can come to help. A worker that helps
+    /// elsewhere can: it goes where less is left.
+    fn is_taken(self) -> bool {
+        self.idle() == 0 && self.workers == 0
     }
 }
 
@@ -121,7 +129,7 @@ pub(crate) fn alone(items: usize, cost: Option<Cost>, machine: Machine) -> Optio
     }
     match cost {
         Some(cost) if !too_small(cost.of(items), cost, machine) => {
-            (machine.idle() == 0).then_some(Alone::Busy)
+            machine.is_taken().then_some(Alone::Busy)
         }
         _ => Some(Alone::TooSmall),
     }
@@ -145,7 +153,7 @@ pub(crate) fn private_limit(
 
 /// Whether the owner of a shared job has nobody beside it and nobody to come.
 pub(crate) fn is_deserted(participants: usize, machine: Machine) -> bool {
-    participants == 1 && machine.idle() == 0
+    participants == 1 && machine.is_taken()
 }
 
 /// How many participants `work` deserves, the owner included.
@@ -266,7 +274,7 @@ mod tests {
     const MS: Nanos = 1_000_000;
 
     fn machine(cores: usize, busy: usize) -> Machine {
-        Machine { cores, busy, wake: 20 * US, veto: false, spare_thread: false }
+        Machine { cores, busy, workers: 0, wake: 20 * US, veto: false, spare_thread: false }
     }
 
     fn cost(per_item: Nanos) -> Cost {

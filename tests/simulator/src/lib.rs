@@ -5,6 +5,7 @@
 //! What is modelled, and what is not, is in `BENCHMARKS.md` under "Simulation".
 
 mod admission;
+mod cells;
 mod os;
 mod outcome;
 mod random;
@@ -12,6 +13,7 @@ mod sim;
 mod traffic;
 mod world;
 
+pub use cells::Cell;
 pub use outcome::{Outcome, Watched};
 pub use traffic::{Arrivals, MEAN_WORK, Request, Traffic};
 pub use world::{Policy, Scheduler, World};

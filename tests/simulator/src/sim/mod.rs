@@ -154,7 +154,7 @@ impl<'a> Sim<'a> {
             (_, Scheduler::RoundRobin) => Os::RoundRobin(RoundRobin::new(cores, threads, external)),
         };
         let machine =
-            Machine { cores: world.cores, busy: 0, wake: WAKE_START, veto: false, spare_thread: false };
+            Machine { cores: world.cores, busy: 0, workers: 0, wake: WAKE_START, veto: false, spare_thread: false };
         let models = requests.iter().map(|request| request.route + 1).max().unwrap_or(0);
         let job = |request: &Request| Job {
             owner: Owner::Away,

@@ -7,10 +7,10 @@ use crate::admission::policy::{self, Cost, GRAIN_LOW, Machine, Nanos, Open};
 
 impl Sim<'_> {
     fn machine(&self) -> Machine {
-        let threads = self.computing.min(self.world.cores);
         Machine {
             cores: self.world.cores,
-            busy: policy::busy(self.owners, threads, self.awake()),
+            busy: policy::busy(self.computing, self.computing.min(self.world.cores), self.awake()),
+            workers: self.awake(),
             wake: self.wake,
             veto: self.veto,
             spare_thread: self.computing < self.world.cores,
@@ -124,8 +124,6 @@ impl Sim<'_> {
             }
             Task::Helping => {
                 self.finish(request);
-                let wakes = self.wakes(request, self.workers[worker].machine);
-                self.workers[worker].extra += self.wake_for(request, wakes);
                 if self.os.has_waiting() {
                     self.workers[worker].task = Task::Yielding;
                     self.os.resume(worker, DECIDE, true);
@@ -175,6 +173,8 @@ impl Sim<'_> {
         }
         let length = self.claim(request, self.shared_length(request, machine));
         self.jobs[request].running += 1;
+        let wakes = self.wakes(request, machine);
+        self.workers[worker].extra += self.wake_for(request, wakes);
         let work = self.work(request, length);
         self.watched.helped += 1;
         if length > 1 {
