@@ -60,7 +60,7 @@ pub(crate) struct Core<DB: Database> {
 impl<DB: Database> Core<DB> {
     /// What the machine is doing now.
     pub(crate) fn machine(&self) -> Machine {
-        self.load.machine(self.registry.awake())
+        self.load.machine(self.registry.awake(), self.running.load(Ordering::Relaxed))
     }
 
     /// A connection was lost.

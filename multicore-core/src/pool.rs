@@ -225,7 +225,7 @@ pub struct Stats {
     pub queue: usize,
     /// Jobs that workers may help with now.
     pub jobs: usize,
-    /// Requests that are working on a job of their own now.
+    /// Requests that are working on a job of their own now, without those that wait for the database.
     pub owners: usize,
     /// Cores the pool counts on.
     pub cores: usize,

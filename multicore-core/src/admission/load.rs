@@ -76,8 +76,9 @@ impl Load {
         Owning(self)
     }
 
-    /// What the machine is doing now, with `awake` workers that are not parked.
-    pub(crate) fn machine(&self, awake: usize) -> Machine {
+    /// What the machine is doing now, with `awake` workers that are not parked, of which some are
+    /// inside `runs`.
+    pub(crate) fn machine(&self, awake: usize, runs: usize) -> Machine {
         let (busy_threads, threads) = self.runtime.as_ref().map_or((0, 0), |metrics| {
             let threads = metrics.num_workers();
             // A thread's count is odd while it is parked.
@@ -88,7 +89,7 @@ impl Load {
         Machine {
             cores: self.cores(),
             busy: policy::busy(owners, busy_threads, awake),
-            workers: awake,
+            helpers: awake.saturating_sub(runs),
             wake: self.wake.load(Ordering::Relaxed),
             veto: self.veto(),
             spare_thread: busy_threads < threads,
@@ -152,6 +153,23 @@ impl Load {
 
 /// An owner that is counted as busy while this lives.
 pub(crate) struct Owning<'a>(&'a Load);
+
+impl<'a> Owning<'a> {
+    /// Does not count it until the guard is dropped: an owner that waits needs no core.
+    pub(crate) fn wait(&self) -> Waiting<'a> {
+        self.0.owners.fetch_sub(1, Ordering::Relaxed);
+        Waiting(self.0)
+    }
+}
+
+/// An owner that is not counted while this lives, which must not be longer than its `Owning`.
+pub(crate) struct Waiting<'a>(&'a Load);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.owners.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Owning<'_> {
     fn drop(&mut self) {
@@ -218,15 +236,26 @@ mod tests {
     }
 
     #[test]
-    fn owners_count_as_busy_while_they_own() {
+    fn owners_count_as_busy_while_they_own_and_do_not_wait() {
         let load = Load::new(None, Some(4), None, Box::new(|| None));
         let first = load.own();
         let second = load.own();
-        assert_eq!(load.machine(1).busy, 3);
+        assert_eq!(load.machine(1, 0).busy, 3);
+        let waiting = first.wait();
+        assert_eq!(load.machine(1, 0).busy, 2);
+        drop(waiting);
+        assert_eq!(load.machine(1, 0).busy, 3);
         drop(first);
-        assert_eq!(load.machine(0).busy, 1);
+        assert_eq!(load.machine(0, 0).busy, 1);
         drop(second);
-        assert_eq!(load.machine(0).idle(), 4);
+        assert_eq!(load.machine(0, 0).idle(), 4);
+    }
+
+    #[test]
+    fn workers_inside_runs_are_busy_and_cannot_come_to_help() {
+        let load = Load::new(None, Some(4), None, Box::new(|| None));
+        assert_eq!((load.machine(3, 1).busy, load.machine(3, 1).helpers), (3, 2));
+        assert_eq!(load.machine(1, 2).helpers, 0, "the two numbers are not read at one instant");
     }
 
     #[test]

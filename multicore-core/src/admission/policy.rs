@@ -1,11 +1,13 @@
 //! The decisions of admission as pure functions over integer nanoseconds: no clocks, threads or
 //! atomics, so that the pool and a simulator in virtual time run the same code. What the machine is
-//! doing now is gathered in `load`, what work costs is estimated in `cost`.
+//! doing now is gathered in `load`, what work costs is estimated in `cost`. The simulator is
+//! `tests/simulator`, which compiles this very file; what it showed is in `BENCHMARKS.md`.
 //!
 //! The policy in one paragraph: the owner of a job always works on it itself; idle workers may help;
-//! a helper is worth waking when the work that is left pays for the wake-up eight times over; helpers
-//! leave within one chunk when the cores are wanted elsewhere. So a request is never slower than it
-//! would be alone by more than a chunk, and help costs nothing when there are no idle cores.
+//! help is worth calling when the work that is left pays for it eight times over; helpers leave within
+//! one chunk when the cores are wanted elsewhere, and change to jobs with less left. So a request is
+//! never slower than it would be alone by more than a chunk, and help costs nothing when there are no
+//! idle cores.
 
 /// Nanoseconds. Integers, so that a simulation gives the same answer everywhere.
 pub(crate) type Nanos = u64;
@@ -13,6 +15,9 @@ pub(crate) type Nanos = u64;
 /// Work must be worth this many times what sharing it costs. Eight was the smallest factor at which
 /// no load and no quantile was slower than sequential beyond half a per cent, in simulation.
 pub(crate) const PAY_OFF: u64 = 8;
+/// For each helper after the first, so many times are enough: the owner waits for none of them, and in
+/// simulation nothing was gained by more, at any load.
+pub(crate) const PAY_OFF_MORE: u64 = 4;
 /// The shortest chunk: below it, claiming and finishing show up in the total.
 pub(crate) const GRAIN_LOW: Nanos = 50_000;
 /// The longest chunk of a shared job: how long an owner may have to wait for its last helper.
@@ -41,8 +46,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     /// Cores in use: by owners or async threads, and by workers.
     pub(crate) busy: usize,
-    /// Workers that are awake, which are among those.
-    pub(crate) workers: usize,
+    /// Those of them that workers use which help with jobs, or look for one to help with.
+    pub(crate) helpers: usize,
     /// What a wake-up costs: the call, and the time until the woken thread runs.
     pub(crate) wake: Nanos,
     /// The 1-minute load average is above the configured limit.
@@ -57,10 +62,10 @@ impl Machine {
         self.cores.saturating_sub(self.busy)
     }
 
-    /// Whether all cores are in use by owners, so that nobody can come to help. A worker that helps
-    /// elsewhere can: it goes where less is left.
+    /// Whether nobody can come to help: no core is idle, and none is a helper's, which would leave a job
+    /// for one with less left.
     fn is_taken(self) -> bool {
-        self.idle() == 0 && self.workers == 0
+        self.idle() == 0 && self.helpers == 0
     }
 }
 
@@ -128,9 +133,7 @@ pub(crate) fn alone(items: usize, cost: Option<Cost>, machine: Machine) -> Optio
         return Some(Alone::Veto);
     }
     match cost {
-        Some(cost) if !too_small(cost.of(items), cost, machine) => {
-            machine.is_taken().then_some(Alone::Busy)
-        }
+        Some(cost) if !too_small(cost.of(items), cost, machine) => machine.is_taken().then_some(Alone::Busy),
         _ => Some(Alone::TooSmall),
     }
 }
@@ -158,7 +161,7 @@ pub(crate) fn is_deserted(participants: usize, machine: Machine) -> bool {
 
 /// How many participants `work` deserves, the owner included.
 pub(crate) fn desired(work: Nanos, cost: Cost, machine: Machine) -> usize {
-    let paid_for = work / (PAY_OFF * entry(cost, machine));
+    let paid_for = work / (PAY_OFF_MORE * entry(cost, machine));
     let helpers = usize::try_from(paid_for).unwrap_or(usize::MAX);
     helpers.saturating_add(1).min(machine.cores)
 }
@@ -274,7 +277,7 @@ mod tests {
     const MS: Nanos = 1_000_000;
 
     fn machine(cores: usize, busy: usize) -> Machine {
-        Machine { cores, busy, workers: 0, wake: 20 * US, veto: false, spare_thread: false }
+        Machine { cores, busy, helpers: 0, wake: 20 * US, veto: false, spare_thread: false }
     }
 
     fn cost(per_item: Nanos) -> Cost {
@@ -293,10 +296,12 @@ mod tests {
     #[test]
     fn an_owner_asks_for_help_unless_there_is_a_reason_not_to_and_the_first_one_counts() {
         let veto = Machine { veto: true, ..machine(2, 9) };
+        let others_are_helped = Machine { helpers: 1, ..machine(2, 2) };
         let known = Some(cost(US));
         for (items, cost, m, want) in [
             (10_000, known, machine(2, 1), None),
             (10_000, known, machine(2, 2), Some(Alone::Busy)),
+            (10_000, known, others_are_helped, None),
             (10_000, known, machine(1, 1), Some(Alone::OneCore)),
             (10_000, known, veto, Some(Alone::Veto)),
             (10_000, None, machine(2, 1), Some(Alone::TooSmall)),
@@ -320,8 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_deserted_when_nobody_helps_and_no_core_is_idle() {
+    fn an_owner_is_deserted_when_nobody_helps_and_no_core_is_idle_or_a_helpers() {
         assert!(is_deserted(1, machine(2, 2)));
+        assert!(!is_deserted(1, Machine { helpers: 1, ..machine(2, 2) }));
         assert!(!is_deserted(2, machine(2, 2)));
         assert!(!is_deserted(1, machine(2, 1)));
     }
@@ -344,9 +350,9 @@ mod tests {
     fn participants_grow_with_the_work_and_stop_at_the_cores() {
         for (work, cores, want) in [
             (0, 8, 1),
-            (159 * US, 8, 1),
-            (160 * US, 8, 2),
-            (320 * US, 8, 3),
+            (79 * US, 8, 1),
+            (80 * US, 8, 2),
+            (160 * US, 8, 3),
             (10 * MS, 8, 8),
             (10 * MS, 1, 1),
             (u64::MAX, 64, 64),

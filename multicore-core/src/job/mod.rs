@@ -210,11 +210,13 @@ impl<DB: Database, W: Work> Help<DB> for Job<W> {
                 return;
             }
             let Some(claim) = self.chunks.claim(self.next_length(machine)) else { return };
-            self.run(claim);
+            // Before the work, not after it: with many idle cores the job would be half done by then, and
+            // what the machine was doing would be a chunk old.
             let wakes = self.wakes(machine, core.registry.parked());
             if wakes > 0 {
                 core.registry.wake_for(&job, wakes);
             }
+            self.run(claim);
             // A thread that just became runnable goes first. (Lowering the priority instead made the
             // owner wait up to 100 ms for a helper's last chunk.)
             std::thread::yield_now();

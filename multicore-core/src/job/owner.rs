@@ -78,7 +78,7 @@ pub(crate) struct Owner<'c, DB: Database, W: Work> {
     reason: Option<Reason>,
     /// How the private part failed. A shared job keeps its failures itself.
     failure: Option<Failure<W::Error>>,
-    _owning: Owning<'c>,
+    owning: Owning<'c>,
 }
 
 /// A published job; dropped, it is taken back.
@@ -126,7 +126,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             chunks: 0,
             reason: None,
             failure: None,
-            _owning: core.load.own(),
+            owning: core.load.own(),
         }
     }
 
@@ -174,6 +174,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
 
     /// Waits for the next item; none if a helper's chunk fails first.
     async fn next_or_failure<S: Stream + ?Sized>(&self, mut items: Pin<&mut S>) -> Option<Option<S::Item>> {
+        let _waiting = self.owning.wait();
         poll_fn(|context| {
             if let Some(shared) = &self.shared
                 && shared.job.chunks.poll_closed(context).is_ready()
@@ -196,7 +197,10 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         self.outs.extend(self.current.take());
         let mut peak = 1;
         if let Some(shared) = self.shared.take() {
-            let results = poll_fn(|context| shared.job.chunks.poll_results(context)).await;
+            let results = {
+                let _waiting = self.owning.wait();
+                poll_fn(|context| shared.job.chunks.poll_results(context)).await
+            };
             peak = shared.job.peak();
             for result in results {
                 self.chunks += 1;
@@ -357,6 +361,10 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         }
         if forced {
             self.reason = Some(Reason::Unclaimed);
+        }
+        // Until somebody comes: from another job, as no core is idle.
+        if self.machine.idle() == 0 {
+            self.stays(Reason::Busy);
         }
         self.outs.extend(self.current.take());
         self.shared = Some(Shared { core: self.core, job, open });

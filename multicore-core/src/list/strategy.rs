@@ -81,7 +81,8 @@ mod tests {
     use super::*;
 
     fn case(rows: u64, single: Nanos, ranges: Nanos) -> Case {
-        let machine = Machine { cores: 4, busy: 1, wake: 20_000, veto: false, spare_thread: true };
+        let machine =
+            Machine { cores: 4, busy: 1, helpers: 0, wake: 20_000, veto: false, spare_thread: true };
         Case {
             machine,
             parked: 3,

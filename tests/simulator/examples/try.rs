@@ -2,7 +2,9 @@ use multicore_simulator::*;
 fn main() {
     let args: Vec<usize> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
     let (cores, load, n) = (args[0], args[1], args[2]);
-    for arrivals in [Arrivals::Poisson, Arrivals::Bursts].into_iter().take(if args.len() < 4 { 2 } else { args[3] }) {
+    for arrivals in
+        [Arrivals::Poisson, Arrivals::Bursts].into_iter().take(if args.len() < 4 { 2 } else { args[3] })
+    {
         for scheduler in [Scheduler::Fair, Scheduler::RoundRobin] {
             let requests = Traffic {
                 requests: n,
@@ -16,7 +18,9 @@ fn main() {
             .requests();
             let world = World::new(cores, scheduler);
             let base = simulate(&world, Policy::Sequential, &requests, 1005);
-            for policy in Policy::ALL.into_iter().filter(|p| args.len() < 4 || matches!(p, Policy::Sequential | Policy::EqualSharing | Policy::Multicore)) {
+            for policy in Policy::ALL.into_iter().filter(|p| {
+                args.len() < 4 || matches!(p, Policy::Sequential | Policy::EqualSharing | Policy::Multicore)
+            }) {
                 let t = std::time::Instant::now();
                 let o = simulate(&world, policy, &requests, 1000);
                 let worst = o

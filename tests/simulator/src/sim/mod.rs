@@ -153,8 +153,14 @@ impl<'a> Sim<'a> {
             (_, Scheduler::Siblings) => Os::Fair(Fair::new(Capacity::Siblings(cores / 2), threads, quota)),
             (_, Scheduler::RoundRobin) => Os::RoundRobin(RoundRobin::new(cores, threads, external)),
         };
-        let machine =
-            Machine { cores: world.cores, busy: 0, workers: 0, wake: WAKE_START, veto: false, spare_thread: false };
+        let machine = Machine {
+            cores: world.cores,
+            busy: 0,
+            helpers: 0,
+            wake: WAKE_START,
+            veto: false,
+            spare_thread: false,
+        };
         let models = requests.iter().map(|request| request.route + 1).max().unwrap_or(0);
         let job = |request: &Request| Job {
             owner: Owner::Away,
@@ -449,6 +455,7 @@ impl<'a> Sim<'a> {
     }
 
     fn sample(&mut self) {
-        self.throttled = self.os.throttled();
+        let throttled = self.os.throttled();
+        self.veto = throttled > std::mem::replace(&mut self.throttled, throttled);
     }
 }

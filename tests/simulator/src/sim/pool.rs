@@ -10,7 +10,7 @@ impl Sim<'_> {
         Machine {
             cores: self.world.cores,
             busy: policy::busy(self.computing, self.computing.min(self.world.cores), self.awake()),
-            workers: self.awake(),
+            helpers: self.awake(),
             wake: self.wake,
             veto: self.veto,
             spare_thread: self.computing < self.world.cores,
