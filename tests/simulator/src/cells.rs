@@ -64,27 +64,44 @@ impl Cell {
         self.named("quota")
     }
 
-    /// All that must hold the promise.
-    pub fn promised(requests: usize) -> Vec<Cell> {
+    /// Machines where a request that is helped can only make the others' competition less: equal shares
+    /// for everybody, and nobody waits for anything. There no request may lose; about `requests` a cell.
+    pub fn monotone(requests: usize) -> Vec<Cell> {
         let mut cells = Vec::new();
-        for cores in [2, 4, 16, 64] {
+        for (cores, requests) in sizes(requests) {
             for load in [30, 70, 90, 110] {
                 for arrivals in [Arrivals::Poisson, Arrivals::Bursts, Arrivals::Steps] {
                     cells.push(Cell::new(cores, load, arrivals, Scheduler::Fair, requests));
                 }
             }
-        }
-        for cores in [2, 4, 16, 64] {
             for load in [30, 70, 90] {
-                let poisson = Cell::new(cores, load, Arrivals::Poisson, Scheduler::Fair, requests);
-                cells.push(poisson.clone().with_database());
-                cells.push(poisson.clone().cold());
-                cells.push(poisson.clone().with_others());
-                cells.push(poisson.with_quota());
-                cells.push(Cell::new(cores, load, Arrivals::Poisson, Scheduler::RoundRobin, requests));
-                cells.push(Cell::new(cores, load, Arrivals::Poisson, Scheduler::Siblings, requests));
+                cells.push(Cell::new(cores, load, Arrivals::Poisson, Scheduler::Fair, requests).cold());
             }
         }
         cells
     }
+
+    /// Machines where being done earlier changes what others meet: a shorter computation asks the database
+    /// earlier, a turn of three milliseconds ends elsewhere, a quota is used up in another period. There
+    /// single requests can lose to any change, and the promise is about all of them together.
+    pub fn chaotic(requests: usize) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for (cores, requests) in sizes(requests) {
+            for load in [30, 70, 90] {
+                let poisson = |scheduler| Cell::new(cores, load, Arrivals::Poisson, scheduler, requests);
+                cells.push(poisson(Scheduler::RoundRobin));
+                cells.push(poisson(Scheduler::Siblings));
+                cells.push(poisson(Scheduler::Fair).with_database());
+                cells.push(poisson(Scheduler::Fair).with_others());
+                cells.push(poisson(Scheduler::Fair).with_quota());
+                cells.push(Cell::new(cores, load, Arrivals::Bursts, Scheduler::RoundRobin, requests));
+            }
+        }
+        cells
+    }
+}
+
+/// Core counts and how many requests each: many cores see more in the same time.
+fn sizes(requests: usize) -> [(usize, usize); 4] {
+    [(2, requests / 2), (4, requests / 2), (16, requests), (64, 2 * requests)]
 }

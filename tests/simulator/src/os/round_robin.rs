@@ -31,6 +31,8 @@ pub(crate) struct RoundRobin {
     /// Threads of others, which come after those of this program and always want a core.
     first_external: usize,
     external: usize,
+    /// Those that are not there.
+    away: Vec<usize>,
     /// How many that should leave are still there.
     leaving: usize,
 }
@@ -48,6 +50,7 @@ impl RoundRobin {
             events: BinaryHeap::new(),
             first_external: threads,
             external: 0,
+            away: (threads..threads + external).collect(),
             leaving: 0,
         }
     }
@@ -61,18 +64,26 @@ impl RoundRobin {
     }
 
     pub(crate) fn set_external(&mut self, threads: usize) {
-        let (has, wants) = (self.external, threads);
-        self.external = wants;
-        for other in has..wants {
-            let thread = self.first_external + other;
+        let had = std::mem::replace(&mut self.external, threads);
+        self.leaving += had.saturating_sub(threads);
+        for _ in had..threads {
             // One that has not left yet stays.
             if self.leaving > 0 {
                 self.leaving -= 1;
-            } else {
+            } else if let Some(thread) = self.away.pop() {
                 self.start(thread, Nanos::MAX / 4);
             }
         }
-        self.leaving += has.saturating_sub(wants);
+    }
+
+    /// Whether this is a thread of others that should not be there any more; then it is gone.
+    fn leaves(&mut self, thread: usize) -> bool {
+        let leaves = thread >= self.first_external && self.leaving > 0;
+        if leaves {
+            self.leaving -= 1;
+            self.away.push(thread);
+        }
+        leaves
     }
 
     fn drop_stale(&mut self) {
@@ -107,8 +118,7 @@ impl RoundRobin {
                 return Some(thread);
             }
             // The slice is over.
-            if thread >= self.first_external && self.leaving > 0 {
-                self.leaving -= 1;
+            if self.leaves(thread) {
                 self.vacate(core);
             } else if self.ready.is_empty() {
                 self.cores[core].slice_ends = self.now + SLICE;
@@ -148,10 +158,12 @@ impl RoundRobin {
             self.on[thread] = None;
         }
         self.cores[core].time = self.cores[core].time.wrapping_add(1);
-        match self.ready.pop_front() {
-            Some(next) => self.put(core, next),
-            None => self.free.push(core),
+        while let Some(next) = self.ready.pop_front() {
+            if !self.leaves(next) {
+                return self.put(core, next);
+            }
         }
+        self.free.push(core);
     }
 
     pub(crate) fn start(&mut self, thread: usize, work: Nanos) {

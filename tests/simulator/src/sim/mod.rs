@@ -179,6 +179,9 @@ impl<'a> Sim<'a> {
             extra: 0,
             latency: 0,
         };
+        // As if it had gone on like that for minutes.
+        let work: Nanos = requests.iter().map(Request::work).sum();
+        let offered = requests.last().map_or(0, |last| (work << 11) / last.at.max(1));
         let mut sim = Sim {
             world,
             policy,
@@ -199,7 +202,7 @@ impl<'a> Sim<'a> {
             wake: WAKE_START,
             veto: false,
             throttled: 0,
-            load_average: 0,
+            load_average: offered,
             done: 0,
             watched: Watched::default(),
         };
