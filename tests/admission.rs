@@ -260,7 +260,7 @@ async fn the_statistics_tell_decisions_by_reason_and_what_is_going_on() {
             "load-average": 1.25, "vetoed": false,
             "decisions": {
                 "parallel": 0, "too-small": 1, "busy": 0, "load-average": 0, "one-core": 0, "forced": 2,
-                "unclaimed": 0, "stopped": 0
+                "unclaimed": 0, "stopped": 0, "throttled": 0
             }
         })
     );

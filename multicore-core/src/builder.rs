@@ -82,7 +82,9 @@ impl<DB: Database> Builder<DB> {
     }
 
     /// How many cores to count on. Default: what the system says this process may use, read again
-    /// every ten seconds. Lower it to keep cores free for other processes. Zero is an error at start.
+    /// every ten seconds, a container's quota included; and for a second after that quota was used up no
+    /// help is given. Lower it to keep cores free for other processes: then these are what counts,
+    /// whatever the quota. Zero is an error at start.
     #[must_use]
     pub fn cores(mut self, cores: usize) -> Self {
         self.cores = Some(cores);

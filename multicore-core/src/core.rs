@@ -18,7 +18,7 @@ use crate::job::Help;
 use crate::job::registry::Registry;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use crate::list::shape::Shapes;
-use crate::mode::Counters;
+use crate::mode::{Counters, Reason};
 use crate::worker::Run;
 
 /// The shared part of one pool.
@@ -61,6 +61,11 @@ impl<DB: Database> Core<DB> {
     /// What the machine is doing now.
     pub(crate) fn machine(&self) -> Machine {
         self.load.machine(self.registry.awake(), self.running.load(Ordering::Relaxed))
+    }
+
+    /// What a veto is called.
+    pub(crate) fn veto_reason(&self) -> Reason {
+        if self.load.veto() { Reason::LoadAverage } else { Reason::Throttled }
     }
 
     /// A connection was lost.

@@ -39,11 +39,13 @@ pub enum Reason {
     Unclaimed,
     /// The pool is shutting down or has stopped.
     Stopped,
+    /// The kernel stopped the process lately because its CPU quota was used up.
+    Throttled,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::TooSmall,
         Reason::Busy,
         Reason::LoadAverage,
@@ -51,6 +53,7 @@ impl Reason {
         Reason::Forced,
         Reason::Unclaimed,
         Reason::Stopped,
+        Reason::Throttled,
     ];
 
     /// The reason as the header and the metrics spell it, such as `too-small`.
@@ -63,6 +66,7 @@ impl Reason {
             Reason::Forced => "forced",
             Reason::Unclaimed => "unclaimed",
             Reason::Stopped => "stopped",
+            Reason::Throttled => "throttled",
         }
     }
 }

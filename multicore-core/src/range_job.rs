@@ -88,7 +88,7 @@ impl<DB: Database> Multicore<DB> {
         let reason = if !self.core.registry.is_open() {
             Some(Reason::Stopped)
         } else if machine.veto {
-            Some(Reason::LoadAverage)
+            Some(self.core.veto_reason())
         } else if len <= 1 {
             Some(Reason::TooSmall)
         } else if workers == 1 || machine.cores == 1 {

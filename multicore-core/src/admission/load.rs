@@ -12,6 +12,7 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::load_limit::LoadLimit;
 use super::policy::{self, Machine, Nanos, WAKE_START};
+use super::throttle::Throttle;
 use crate::error::panic_message;
 
 /// The kernel renews its load averages every five seconds; one second keeps the delay small at
@@ -46,6 +47,7 @@ pub(crate) struct Load {
     /// The last load average as bits of an `f64`; NaN where there is none.
     average: AtomicU64,
     veto: AtomicBool,
+    throttled: AtomicBool,
 }
 
 impl Load {
@@ -65,6 +67,7 @@ impl Load {
             source,
             average: AtomicU64::new(f64::NAN.to_bits()),
             veto: AtomicBool::new(false),
+            throttled: AtomicBool::new(false),
         };
         load.sample_average();
         load
@@ -91,7 +94,7 @@ impl Load {
             busy: policy::busy(owners, busy_threads, awake),
             helpers: awake.saturating_sub(runs),
             wake: self.wake.load(Ordering::Relaxed),
-            veto: self.veto(),
+            veto: self.veto() || self.is_throttled(),
             spare_thread: busy_threads < threads,
         }
     }
@@ -100,8 +103,14 @@ impl Load {
         self.cores.load(Ordering::Relaxed)
     }
 
+    /// Whether the load average is above the limit.
     pub(crate) fn veto(&self) -> bool {
         self.veto.load(Ordering::Relaxed)
+    }
+
+    /// Whether the CPU quota was used up within the last second.
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.throttled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn owners(&self) -> usize {
@@ -141,6 +150,15 @@ impl Load {
                 veto,
                 "the load average crossed max-load-average"
             );
+        }
+    }
+
+    /// Takes in whether the kernel stopped the process since the last time. Whoever says how many cores
+    /// to count on has decided what they may be used for.
+    pub(crate) fn sample_throttle(&self, throttle: &mut Throttle) {
+        let throttled = throttle.sample() && self.fixed_cores.is_none();
+        if self.throttled.swap(throttled, Ordering::Relaxed) != throttled {
+            tracing::debug!(throttled, "the CPU quota was used up, or no longer is");
         }
     }
 
@@ -196,6 +214,7 @@ impl Sampler {
 }
 
 fn sample(load: &Weak<Load>, stopped: &mpsc::Receiver<()>) {
+    let mut throttle = Throttle::of_this_process();
     for round in 1_u32.. {
         if stopped.recv_timeout(LOAD_EVERY) != Err(RecvTimeoutError::Timeout) {
             return;
@@ -205,6 +224,7 @@ fn sample(load: &Weak<Load>, stopped: &mpsc::Receiver<()>) {
             load.sample_cores();
         }
         load.sample_average();
+        load.sample_throttle(&mut throttle);
     }
 }
 
@@ -226,6 +246,26 @@ mod tests {
             load.sample_average();
             assert_eq!((load.veto(), load.average()), (veto, average), "{average:?}");
         }
+    }
+
+    #[test]
+    fn a_used_up_quota_is_a_veto_until_a_second_passes_without_unless_the_cores_were_given() {
+        let folder = std::env::temp_dir().join(format!("multicore-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let stat =
+            |periods| std::fs::write(folder.join("cpu.stat"), format!("nr_throttled {periods}")).unwrap();
+        for (cores, periods) in [(None, 0), (Some(4), 10)] {
+            stat(periods);
+            let load = Load::new(None, cores, None, Box::new(|| None));
+            let mut throttle = Throttle::new("0::/", &folder);
+            stat(periods + 1);
+            load.sample_throttle(&mut throttle);
+            assert_eq!(load.machine(0, 0).veto, cores.is_none());
+            assert!(!load.veto(), "the load average is not to blame");
+            load.sample_throttle(&mut throttle);
+            assert!(!load.machine(0, 0).veto);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

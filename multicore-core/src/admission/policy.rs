@@ -50,7 +50,7 @@ pub(crate) struct Machine {
     pub(crate) helpers: usize,
     /// What a wake-up costs: the call, and the time until the woken thread runs.
     pub(crate) wake: Nanos,
-    /// The 1-minute load average is above the configured limit.
+    /// The 1-minute load average is above the configured limit, or the CPU quota was used up lately.
     pub(crate) veto: bool,
     /// An async thread is parked.
     pub(crate) spare_thread: bool,

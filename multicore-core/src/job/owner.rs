@@ -331,7 +331,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         }
         policy::alone(self.items_left(), self.cost, machine).map(|alone| match alone {
             Alone::OneCore => Reason::OneCore,
-            Alone::Veto => Reason::LoadAverage,
+            Alone::Veto => self.core.veto_reason(),
             Alone::TooSmall => Reason::TooSmall,
             Alone::Busy => Reason::Busy,
         })
