@@ -242,6 +242,36 @@ async fn a_helper_leaves_a_job_for_a_run_that_is_queued() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_waits_for_its_helper_counts_as_using_no_core() {
+    let name = unique();
+    let mc = builder(1).name(&name).start().await.unwrap();
+    let (helped, go_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let work = tokio::spawn({
+        let (mc, helped, go_on) = (mc.clone(), Arc::clone(&helped), Arc::clone(&go_on));
+        async move {
+            // The owner does not end before a worker has come, nor the worker before it may.
+            mc.map_as(Execution::Parallel, vec![(); 100], move |()| {
+                let until = if is_worker(&name) {
+                    helped.store(true, Ordering::Relaxed);
+                    &go_on
+                } else {
+                    &helped
+                };
+                while !until.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            })
+            .await
+        }
+    });
+    until("a worker helps", || helped.load(Ordering::Relaxed)).await;
+    until("the owner waits", || mc.stats().owners == 0).await;
+    assert!(!work.is_finished());
+    go_on.store(true, Ordering::Relaxed);
+    soon(work).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_statistics_tell_decisions_by_reason_and_what_is_going_on() {
     let mc = builder(3).cores(5).load_source(|| Some(1.25)).start().await.unwrap();
     until_idle(&mc).await;

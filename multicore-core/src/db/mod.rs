@@ -79,6 +79,10 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
     /// for MySQL does not: it forgets a packet's header that it has read.
     #[doc(hidden)]
     const RESUMES: bool = true;
+    /// Whether it computes on a core of this process while a reader waits for rows. Elsewhere the reader's
+    /// core is free meanwhile, also where the server is on the same machine: it counts as another program.
+    #[doc(hidden)]
+    const COMPUTES_HERE: bool = false;
 
     /// The pool to use where the builder was given none, if that can be done without.
     fn no_pool() -> Option<Self::Pool>;

@@ -23,6 +23,7 @@ impl Database for Sqlite {
 
     const NAME: &'static str = "SQLite";
     const READING: Reading = Reading::CHANNEL;
+    const COMPUTES_HERE: bool = true;
 
     fn not_shareable(pool: &SqlitePool) -> Option<&'static str> {
         // Each connection to it would be an empty database of its own. (`sqlite::memory:` as a URL is

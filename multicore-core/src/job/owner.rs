@@ -174,7 +174,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
 
     /// Waits for the next item; none if a helper's chunk fails first.
     async fn next_or_failure<S: Stream + ?Sized>(&self, mut items: Pin<&mut S>) -> Option<Option<S::Item>> {
-        let _waiting = self.owning.wait();
+        let _waiting = (!DB::COMPUTES_HERE).then(|| self.owning.wait());
         poll_fn(|context| {
             if let Some(shared) = &self.shared
                 && shared.job.chunks.poll_closed(context).is_ready()

@@ -58,7 +58,7 @@ impl Random {
             (TAIL[index], TAIL[index + 1], draw << 13)
         };
         let between = u128::from(high - low) * u128::from(rest >> 32) * u128::from(median);
-        low * median / SCALE + (between / u128::from(SCALE) >> 32) as u64
+        low * median / SCALE + ((between / u128::from(SCALE)) >> 32) as u64
     }
 }
 

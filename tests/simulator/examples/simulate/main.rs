@@ -149,9 +149,13 @@ fn curves() -> String {
     Chart {
         title: "Latency of a request against load, in simulation".to_owned(),
         rows: vec![
-            ("Mean, ms".to_owned(), (0.05, 100.0), CORES.map(|cores| panel(cores, |it| it.0)).into()),
             (
-                "99th percentile, ms".to_owned(),
+                "Mean in ms, against load".to_owned(),
+                (0.05, 100.0),
+                CORES.map(|cores| panel(cores, |it| it.0)).into(),
+            ),
+            (
+                "99th percentile in ms, against load".to_owned(),
                 (0.5, 1_000.0),
                 CORES.map(|cores| panel(cores, |it| it.1)).into(),
             ),

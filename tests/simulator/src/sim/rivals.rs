@@ -14,7 +14,7 @@ impl Sim<'_> {
         let (cores, waiting) = (self.world.cores, self.jobs[request].waiting);
         let parts = match self.policy {
             Policy::ForkAlways => cores,
-            Policy::LoadGate if self.load_average * 100 < 85 * (cores as u64) << 11 => cores,
+            Policy::LoadGate if self.load_average * 100 < (85 * cores as u64) << 11 => cores,
             Policy::IdleCount => 1 + cores.saturating_sub(self.running()),
             Policy::FewToMany => return self.few_to_many(request),
             _ => 1,
