@@ -249,16 +249,14 @@ async fn an_owner_that_waits_for_its_helper_counts_as_using_no_core() {
     let work = tokio::spawn({
         let (mc, helped, go_on) = (mc.clone(), Arc::clone(&helped), Arc::clone(&go_on));
         async move {
-            // The owner does not end before a worker has come, nor the worker before it may.
-            mc.map_as(Execution::Parallel, vec![(); 100], move |()| {
-                let until = if is_worker(&name) {
+            mc.map_as(Execution::Parallel, vec![(); 500_000], move |()| {
+                if is_worker(&name) {
                     helped.store(true, Ordering::Relaxed);
-                    &go_on
-                } else {
-                    &helped
-                };
-                while !until.load(Ordering::Relaxed) {
-                    std::thread::yield_now();
+                    while !go_on.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                } else if !helped.load(Ordering::Relaxed) {
+                    burn(20);
                 }
             })
             .await
