@@ -10,6 +10,7 @@ mod exports;
 mod failures;
 mod fault;
 mod http;
+mod layer;
 mod lists;
 mod logs;
 mod maps;

@@ -1,22 +1,32 @@
-//! How a handler gets the handle: what the layer leaves in a request, and the extractor that finds it.
+//! How a handler gets the handle: what the layer lays out while a request's future is polled, and the
+//! extractor that finds it.
+//!
+//! It is not among the request's extensions: putting something there allocates on every request, also of
+//! routes that never ask for it. The future around the handler holds the handle, and lends it to its
+//! thread for as long as a poll takes, which costs no allocation and no shared write.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::request::Parts;
-use http::{Extensions, StatusCode};
 use multicore_core::Database;
 
 use crate::config::PageLimits;
 use crate::multicore::{Inner, Multicore};
 use crate::problem::Problem;
 
-/// What the layer leaves in a request. One entry whatever the database, so that what does not depend
-/// on it (page limits, error messages) finds it too.
-#[derive(Clone)]
+thread_local! {
+    /// What the layers around the future that is being polled laid out, the innermost last.
+    static AROUND: RefCell<Vec<Installed>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a layer lays out. One type whatever the database, so that what does not depend on it (page
+/// limits, error messages) finds it too.
 pub(crate) struct Installed {
     handle: Arc<dyn Any + Send + Sync>,
     #[cfg_attr(
@@ -25,42 +35,45 @@ pub(crate) struct Installed {
     )]
     limits: PageLimits,
     database: &'static str,
-    /// What a layer further out left, of another database perhaps.
-    outer: Option<Box<Installed>>,
 }
 
 impl Installed {
     pub(crate) fn new<DB: Database>(handle: &Multicore<DB>) -> Self {
         let limits = handle.0.limits;
-        Installed { handle: Arc::clone(&handle.0) as _, limits, database: DB::NAME, outer: None }
+        Installed { handle: Arc::clone(&handle.0) as _, limits, database: DB::NAME }
     }
+}
 
-    /// Leaves this in a request, around what is there already.
-    pub(crate) fn leave_in(self, extensions: &mut Extensions) {
-        if let Some(outer) = extensions.insert(self)
-            && let Some(inner) = extensions.get_mut::<Installed>()
-        {
-            inner.outer = Some(Box::new(outer));
+/// Runs with `installed` laid out for extractors on this thread; it is back in its place afterwards, also
+/// after a panic.
+pub(crate) fn within<R>(installed: &mut Option<Installed>, run: impl FnOnce() -> R) -> R {
+    struct TakeBack<'a>(&'a mut Option<Installed>);
+    impl Drop for TakeBack<'_> {
+        fn drop(&mut self) {
+            *self.0 = AROUND.with_borrow_mut(Vec::pop);
         }
     }
+    let Some(laid_out) = installed.take() else { return run() };
+    AROUND.with_borrow_mut(|around| around.push(laid_out));
+    let _take_back = TakeBack(installed);
+    run()
 }
 
 /// The page limits of the layer around this handler, if there is one.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub(crate) fn installed_limits(extensions: &Extensions) -> Option<PageLimits> {
-    extensions.get::<Installed>().map(|installed| installed.limits)
+pub(crate) fn installed_limits() -> Option<PageLimits> {
+    AROUND.with_borrow(|around| around.last().map(|installed| installed.limits))
 }
 
-fn installed<DB: Database>(extensions: &Extensions) -> Result<Multicore<DB>, MissingLayer> {
+fn installed<DB: Database>() -> Result<Multicore<DB>, MissingLayer> {
     let wanted = DB::NAME;
-    let Some(installed) = extensions.get::<Installed>() else {
-        return Err(MissingLayer { wanted, found: None });
-    };
-    let mut layers = std::iter::successors(Some(installed), |installed| installed.outer.as_deref());
-    layers
-        .find_map(|installed| Arc::clone(&installed.handle).downcast::<Inner<DB>>().ok())
-        .map(Multicore)
-        .ok_or(MissingLayer { wanted, found: Some(installed.database) })
+    AROUND.with_borrow(|around| {
+        let mut layers = around.iter().rev();
+        layers
+            .find_map(|installed| Arc::clone(&installed.handle).downcast::<Inner<DB>>().ok())
+            .map(Multicore)
+            .ok_or(MissingLayer { wanted, found: around.last().map(|installed| installed.database) })
+    })
 }
 
 /// A handler asked for a [`Multicore`] that no layer put into the request. Answers 500.
@@ -100,15 +113,15 @@ impl IntoResponse for MissingLayer {
 impl<S: Sync, DB: Database> FromRequestParts<S> for Multicore<DB> {
     type Rejection = MissingLayer;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, MissingLayer> {
-        installed(&parts.extensions)
+    async fn from_request_parts(_parts: &mut Parts, _state: &S) -> Result<Self, MissingLayer> {
+        installed()
     }
 }
 
 impl<S: Sync, DB: Database> OptionalFromRequestParts<S> for Multicore<DB> {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Infallible> {
-        Ok(installed(&parts.extensions).ok())
+    async fn from_request_parts(_parts: &mut Parts, _state: &S) -> Result<Option<Self>, Infallible> {
+        Ok(installed().ok())
     }
 }

@@ -52,6 +52,7 @@ mod config;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod export;
 mod extract;
+mod future;
 mod layer;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod listing;
@@ -65,6 +66,7 @@ mod service;
 pub use self::{
     config::{Config, PageLimits},
     extract::MissingLayer,
+    future::MulticoreFuture,
     layer::MulticoreLayer,
     multicore::{Builder, Multicore},
     problem::Problem,

@@ -12,7 +12,7 @@ use crate::config::{Config, PageLimits};
 /// The per-server pool, as an extractor and as a handle: cheap to clone. It dereferences to the core's
 /// handle, so `task`, `parallel_map`, `parallel_ranges`, `stats` and `shutdown` are all here.
 ///
-/// As an extractor it finds what [`MulticoreLayer`](crate::MulticoreLayer) put into the request, and
+/// As an extractor it finds what [`MulticoreLayer`](crate::MulticoreLayer) laid out for the request, and
 /// answers 500 with what to add if there is none; `Option<Multicore<DB>>` makes that `None`. Kept in
 /// the application's state it comes through `State<Multicore<DB>>` and `FromRef` like anything else.
 pub struct Multicore<DB: Database>(pub(crate) Arc<Inner<DB>>);

@@ -1,4 +1,4 @@
-//! The service the layer makes: puts the handle into the request and gets out of the way.
+//! The service the layer makes: gives each request's future the handle and gets out of the way.
 
 use std::fmt;
 use std::task::{Context, Poll};
@@ -7,10 +7,11 @@ use http::Request;
 use multicore_core::Database;
 use tower_service::Service;
 
-use crate::extract::Installed;
+use crate::extract::{Installed, within};
+use crate::future::MulticoreFuture;
 use crate::multicore::Multicore;
 
-/// Puts the handle of a pool into every request before the inner service sees it.
+/// Lays the handle of a pool out for extractors while the inner service works on a request.
 pub struct MulticoreService<S, DB: Database> {
     inner: S,
     handle: Multicore<DB>,
@@ -41,14 +42,16 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = MulticoreFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        Installed::new(&self.handle).leave_in(request.extensions_mut());
-        self.inner.call(request)
+    fn call(&mut self, request: Request<B>) -> MulticoreFuture<S::Future> {
+        let mut installed = Some(Installed::new(&self.handle));
+        // A service may extract before it gives its future away.
+        let future = within(&mut installed, || self.inner.call(request));
+        MulticoreFuture { future, installed }
     }
 }

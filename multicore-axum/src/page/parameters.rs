@@ -86,7 +86,7 @@ pub(super) fn extract<P: PageRequest>(
     parts: &Parts,
     parse: impl FnOnce(&str, Option<PageLimits>) -> Result<P, ListError>,
 ) -> Result<P, ListError> {
-    let limits = installed_limits(&parts.extensions);
+    let limits = installed_limits();
     let page = parse(parts.uri.query().unwrap_or_default(), limits)?;
     if let Some(limits) = limits {
         page.resolve(limits)?;
