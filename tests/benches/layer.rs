@@ -21,7 +21,7 @@ use turns::{faster, interleave};
 const ROUNDS: usize = 101;
 const WARM_UP: usize = 5;
 /// Requests of a turn.
-const REQUESTS: u32 = 5_000;
+const REQUESTS: u32 = 1_000;
 const PROMISE: f64 = 50.0;
 
 fn main() {
