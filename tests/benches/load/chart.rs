@@ -35,7 +35,7 @@ pub(crate) struct Chart {
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 96.0;
+const RIGHT: f64 = 108.0;
 const TOP: f64 = 42.0;
 const BOTTOM: f64 = 44.0;
 /// The title's height.
@@ -47,8 +47,9 @@ const LABEL: f64 = 13.0;
 const STYLE: &str = "
 text { font: 12px system-ui, sans-serif; fill: #24292f }
 .title { font-size: 16px; font-weight: 600 } .panel { font-weight: 600 } .small { font-size: 11px; fill: #57606a }
-.page { fill: #ffffff } .grid { stroke: #d0d7de } .line { fill: none; stroke-width: 2 } .join { fill: none; stroke-width: .6 }
+.page { fill: #ffffff } .grid { stroke: #d0d7de } .line { fill: none; stroke-width: 2 }
 .s0 { stroke: #57606a } .s1 { stroke: #b35a00 } .s2 { stroke: #9a4a80 } .s3 { stroke: #007a5a } .s4 { stroke: #0060a8; stroke-width: 3 }
+path.join { fill: none; stroke-width: .6 }
 .f0 { fill: #57606a } .f1 { fill: #b35a00 } .f2 { fill: #9a4a80 } .f3 { fill: #007a5a } .f4 { fill: #0060a8; font-weight: 600 }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 } .small { fill: #9198a1 } .page { fill: #0d1117 } .grid { stroke: #30363d }
