@@ -29,7 +29,9 @@ fn main() {
     let _entered = runtime.enter();
     let multicore = runtime.block_on(MulticoreLayer::<()>::builder().start()).expect("workers");
     let routes = || Router::new().route("/light", get(async || "ok"));
-    let routers = [routes(), routes().layer(Identity::new()), routes().layer(multicore)];
+    // With their state, as `serve` gives it: before that, axum layers routes anew for every request.
+    let routers = [routes(), routes().layer(Identity::new()), routes().layer(multicore)]
+        .map(|router: Router| router.with_state::<()>(()));
     let mut contestants: Vec<Box<dyn FnMut() -> Duration + '_>> = Vec::new();
     for router in &routers {
         contestants.push(Box::new(|| {

@@ -55,6 +55,8 @@ fn main() -> ExitCode {
     match measure(&plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // Servers that were sent the same signal fail first.
+            let error = if stop::asked() { "asked to stop".to_owned() } else { error };
             println!("\nSTOPPED: {error}");
             ExitCode::FAILURE
         }

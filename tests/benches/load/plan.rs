@@ -228,7 +228,7 @@ impl Plan {
         match (self.quick, site) {
             (true, _) => 1,
             (false, Site::Distant) => 5,
-            (false, _) => 7,
+            (false, _) => 6,
         }
     }
 
