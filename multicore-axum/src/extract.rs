@@ -90,7 +90,8 @@ impl std::fmt::Display for MissingLayer {
             None => write!(
                 f,
                 "the handler takes Multicore for {wanted} database, and no MulticoreLayer is around it: \
-                 add `.layer(multicore)` to the router after its routes"
+                 add `.layer(multicore)` to the router after its routes (and put a middleware that spawns the \
+                 request as a task of its own outside of it)"
             ),
             Some(found) => write!(
                 f,
