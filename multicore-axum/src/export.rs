@@ -84,7 +84,7 @@ impl IntoResponse for StreamedListing {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::with_capacity(2);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
-        insert(&mut headers, MULTICORE, &self.mode().to_string());
+        insert(&mut headers, MULTICORE, self.mode().to_string());
         (headers, Body::new(Streamed(self.export))).into_response()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -131,18 +132,19 @@ impl IntoResponse for Listing {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let mut made = self.list.mode().to_string();
+        let mut made = String::with_capacity(96);
+        let _infallible = write!(made, "{}", self.list.mode());
         if self.list.strategy() == Strategy::Ranges {
             made.push_str(", strategy=ranges");
         }
-        insert(&mut headers, MULTICORE, &made);
+        insert(&mut headers, MULTICORE, made);
         if let Some(took) = self.took {
             let milliseconds = took.as_secs_f64() * 1_000.0;
-            insert(&mut headers, SERVER_TIMING, &format!("multicore;dur={milliseconds:.3}"));
+            insert(&mut headers, SERVER_TIMING, format!("multicore;dur={milliseconds:.3}"));
         }
         let links = links(&self.paging, self.link_style, &self.others, &self.around);
         if let Some(link) = links.header() {
-            insert(&mut headers, header::LINK, &link);
+            insert(&mut headers, header::LINK, link);
         }
         let mut chunks = VecDeque::from(self.list.into_chunks());
         if self.enveloped {
@@ -156,13 +158,15 @@ impl IntoResponse for Listing {
             chunks.push_front(Bytes::from(opening));
             chunks.push_back(Bytes::from_static(b"}"));
         }
-        (headers, Body::new(Chunks::new(chunks))).into_response()
+        let mut response = Response::new(Body::new(Chunks::new(chunks)));
+        *response.headers_mut() = headers;
+        response
     }
 }
 
-pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     // Made of numbers, names and percent-encoded text; were it ever not a header, the page still is.
-    if let Ok(value) = HeaderValue::from_str(value) {
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
         headers.insert(name, value);
     }
 }

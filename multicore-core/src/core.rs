@@ -2,9 +2,9 @@
 //! about it; starting and stopping is in `pool`, a worker's loop in `worker`.
 
 use std::any::TypeId;
-use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -82,18 +82,95 @@ impl<DB: Database> Core<DB> {
     }
 }
 
+/// How many chains of cost models there are: more than most programs have routes with work.
+const CHAINS: usize = 128;
+
 /// The cost models of the routes, by the type of the work done there: each closure of a program has a
-/// type of its own.
-#[derive(Default)]
-pub(crate) struct Costs(RwLock<HashMap<TypeId, Arc<CostModel>>>);
+/// type of its own. They are only ever added, so finding one takes no lock and writes nothing that other
+/// cores read.
+pub(crate) struct Costs([Link; CHAINS]);
+
+/// The next of a chain, if there is one yet.
+type Link = OnceLock<Box<Known>>;
+
+struct Known {
+    work: TypeId,
+    model: Arc<CostModel>,
+    next: Link,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Costs([const { Link::new() }; CHAINS])
+    }
+}
 
 impl Costs {
     /// The model for work of type `W`.
-    pub(crate) fn of<W: 'static>(&self) -> Arc<CostModel> {
-        let key = TypeId::of::<W>();
-        if let Some(model) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Arc::clone(model);
+    pub(crate) fn of<W: 'static>(&self) -> &Arc<CostModel> {
+        let work = TypeId::of::<W>();
+        let mut place = &self.0[chain(work)];
+        loop {
+            // Two threads may come with two new types: who is second finds the other's, and goes on.
+            let known =
+                place.get_or_init(|| Box::new(Known { work, model: Arc::default(), next: Link::new() }));
+            if known.work == work {
+                return &known.model;
+            }
+            place = &known.next;
         }
-        Arc::clone(self.0.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+}
+
+/// A type's chain. Its identity is a hash already, so that its own bits spread well enough.
+fn chain(work: TypeId) -> usize {
+    struct Bits(u64);
+    impl Hasher for Bits {
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+            }
+        }
+        fn write_u64(&mut self, bits: u64) {
+            self.0 ^= bits;
+        }
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+    let mut bits = Bits(0);
+    work.hash(&mut bits);
+    (bits.finish() % CHAINS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Of<const N: usize>;
+
+    #[test]
+    fn every_type_of_work_has_one_model_of_its_own_also_when_a_chain_has_several() {
+        let costs = Costs::default();
+        macro_rules! models {
+            ($($n:literal)*) => { [$(Arc::as_ptr(costs.of::<Of<$n>>())),*] };
+        }
+        // One chain's worth each: the second time around all are found again.
+        let (first, again) = (models!(1 2 3 4 5 6 7 8), models!(1 2 3 4 5 6 7 8));
+        assert_eq!(first, again);
+        let different: std::collections::HashSet<_> = first.into_iter().collect();
+        assert_eq!(different.len(), first.len());
+    }
+
+    #[test]
+    fn types_that_share_a_chain_do_not_share_a_model() {
+        let one = Known { work: TypeId::of::<Of<1>>(), model: Arc::default(), next: Link::new() };
+        let costs = Costs::default();
+        // As if another type had come first in the chain of `Of<2>`.
+        assert!(costs.0[chain(TypeId::of::<Of<2>>())].set(Box::new(one)).is_ok());
+        let model = costs.of::<Of<2>>();
+        assert!(Arc::ptr_eq(model, costs.of::<Of<2>>()));
+        let Some(first) = costs.0[chain(TypeId::of::<Of<2>>())].get() else { unreachable!("set above") };
+        assert!(!Arc::ptr_eq(model, &first.model));
     }
 }

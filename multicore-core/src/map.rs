@@ -2,12 +2,8 @@
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
-
-use futures_core::Stream;
 
 use crate::db::Database;
 use crate::error::TaskError;
@@ -44,25 +40,6 @@ where
             finished.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
-    }
-}
-
-/// Items that are all there, as a stream.
-pub(crate) struct Ready<I>(std::vec::IntoIter<I>);
-
-impl<I> Ready<I> {
-    pub(crate) fn new(items: Vec<I>) -> Self {
-        Ready(items.into_iter())
-    }
-}
-
-impl<I> Unpin for Ready<I> {}
-
-impl<I> Stream for Ready<I> {
-    type Item = Result<I, Infallible>;
-
-    fn poll_next(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Result<I, Infallible>>> {
-        Poll::Ready(self.get_mut().0.next().map(Ok))
     }
 }
 
@@ -143,11 +120,14 @@ impl<DB: Database> Multicore<DB> {
         let model = self.core.costs.of::<MapWork<I, T, F>>();
         let wish = Wish { execution, ..Wish::default() };
         let mut owner = Owner::new(&self.core, Arc::new(work), model, wish, of);
-        let Ok(()) = owner.feed(pin!(Ready::new(items))).await;
+        owner.fill(items);
         match owner.finish().await {
             Ok(finished) => {
-                let mut results = Vec::with_capacity(of);
-                finished.outs.into_iter().for_each(|chunk| results.extend(chunk));
+                // One chunk, if nobody helped: then it is the result as it is.
+                let mut chunks = finished.outs.into_iter();
+                let mut results = chunks.next().unwrap_or_default();
+                results.reserve_exact(of.saturating_sub(results.len()));
+                chunks.for_each(|chunk| results.extend(chunk));
                 Ok((results, finished.mode))
             }
             Err(Failure::Panicked(message)) => Err(TaskError::Panicked { run: 0, message }),

@@ -103,7 +103,9 @@ pub enum Execution {
 }
 
 /// How often each decision was taken.
+/// On cache lines of their own: every job writes here, and reads what lies beside it.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(crate) struct Counters {
     parallel: AtomicU64,
     sequential: [AtomicU64; Reason::ALL.len()],

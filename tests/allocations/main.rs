@@ -17,6 +17,16 @@ use tokio::runtime::{Builder, Runtime};
 /// that waits for rows, which depends on other threads, allocates a little more.
 const CALLS: usize = 30;
 
+/// What a map allocates, items and results included.
+const MAP: u64 = 5;
+/// In bytes, beside items and results.
+const MAP_BYTES: u64 = 4_096;
+/// What a page may allocate more than the plain code: the query's text in its parts and as a whole, the work,
+/// the chunks. Measured: 3 to 9.
+const PAGE: u64 = 12;
+/// What its response allocates: headers, links, the body's box. Measured: 6 to 15.
+const RESPONSE: u64 = 16;
+
 /// One async thread, this one.
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -40,8 +50,16 @@ fn a_map_allocates_the_same_whatever_its_length() {
             drop(results);
         })
     };
-    let counts = [1, 10, 1_000, 10_000].map(|items| (items, of(items)));
-    println!("map: {counts:?}");
+    for items in [1, 10, 1_000, 10_000] {
+        let (allocations, bytes) = of(items);
+        println!("map of {items}: {allocations} allocations, {bytes} bytes");
+        // The items and the results, as in plain code; the work, the list of chunks; and Tokio's box of the
+        // future in a debug build.
+        assert!(allocations <= MAP, "{items}: {allocations}");
+        // Nothing as long as the items but the items and the results.
+        let plain = 2 * items * size_of::<usize>();
+        assert!(bytes <= plain as u64 + MAP_BYTES, "{items}: {bytes}");
+    }
 }
 
 #[derive(FromRow)]
@@ -70,12 +88,16 @@ fn query<DB: SqlDatabase>() -> ListQuery<Person, DB> {
     ListQuery::<Person>::select(COLUMNS).from("person").order_by([asc("id")])
 }
 
-/// What a page of so many rows allocates: the plain code's, ours, and ours to a response.
-fn pages<DB>(
-    runtime: &Runtime,
-    pool: &Pool<DB>,
-    sql: &'static str,
-) -> Vec<(i64, [(u64, u64); 3])>
+/// What a page of so many rows allocates, in number and bytes.
+struct Counts {
+    rows: i64,
+    plain: (u64, u64),
+    list: (u64, u64),
+    response: (u64, u64),
+}
+
+/// What pages allocate: the plain code's, ours, and ours to a response.
+fn pages<DB>(runtime: &Runtime, pool: &Pool<DB>, sql: &'static str) -> Vec<Counts>
 where
     DB: SqlDatabase<Pool = Pool<DB>> + SqlxDatabase,
     for<'r> Person: FromRow<'r, DB::Row>,
@@ -83,25 +105,41 @@ where
     for<'c> &'c mut <DB as SqlxDatabase>::Connection: sqlx::Executor<'c, Database = DB>,
     DB::Arguments: sqlx::IntoArguments<DB>,
 {
-    let layer = MulticoreLayer::<DB>::builder().cores(1).config(Config::default().workers(1).max_limit(1_000));
+    let layer =
+        MulticoreLayer::<DB>::builder().cores(1).config(Config::default().workers(1).max_limit(1_000));
     let mc = runtime.block_on(layer.pool(pool.clone()).start()).unwrap().handle();
-    [10, 100, 400].map(|rows| {
-        let plain = fewest(|| {
-            let read = sqlx::query_as(AssertSqlSafe(sql)).bind(rows).bind(0_i64).fetch_all(pool);
-            let read: Vec<Person> = runtime.block_on(read).unwrap();
-            let views: Vec<View> = read.into_iter().map(View::from).collect();
-            drop(serde_json::to_vec(&views).unwrap());
-        });
-        let page = || LimitOffset::new(Some(rows.unsigned_abs()), 0);
-        let list = || runtime.block_on(mc.parallel_list(query(), page(), View::from)).unwrap();
-        let ours = fewest(|| drop(list()));
-        let response = fewest(|| drop(axum::response::IntoResponse::into_response(list())));
-        (rows, [plain, ours, response])
-    })
-    .into()
+    [10, 100, 400]
+        .map(|rows| {
+            let plain = fewest(|| {
+                let read = sqlx::query_as(AssertSqlSafe(sql)).bind(rows).bind(0_i64).fetch_all(pool);
+                let read: Vec<Person> = runtime.block_on(read).unwrap();
+                let views: Vec<View> = read.into_iter().map(View::from).collect();
+                drop(serde_json::to_vec(&views).unwrap());
+            });
+            let page = || LimitOffset::new(Some(rows.unsigned_abs()), 0);
+            let list = || runtime.block_on(mc.parallel_list(query(), page(), View::from)).unwrap();
+            let ours = fewest(|| drop(list()));
+            let response = fewest(|| drop(axum::response::IntoResponse::into_response(list())));
+            Counts { rows, plain, list: ours, response }
+        })
+        .into()
 }
 
-const PEOPLE: &str = "INSERT INTO person WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 400)
+fn check(database: &str, pages: &[Counts]) {
+    for Counts { rows, plain, list, response } in pages {
+        println!("{database}, {rows} rows: plain {plain:?}, list {list:?}, response {response:?}");
+    }
+    for Counts { rows, plain, list, response } in pages {
+        assert!(list.0 <= plain.0 + PAGE, "{database}, {rows} rows: {list:?} beside {plain:?}");
+        assert!(response.0 <= list.0 + RESPONSE, "{database}, {rows} rows: {response:?} after {list:?}");
+    }
+    // Long enough for what a page costs not to count: rows are never copied, and chunks of bytes do not grow.
+    let longest = &pages[pages.len() - 1];
+    assert!(longest.list.1 <= longest.plain.1 * 3 / 4, "{database}: bytes {:?}", longest.list);
+}
+
+const PEOPLE: &str =
+    "INSERT INTO person WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 400)
     SELECT id, 'user ' || id, 'somebody who lives somewhere, and likes a thing or two' FROM n";
 
 #[test]
@@ -109,14 +147,15 @@ fn a_page_over_sqlite_allocates_a_fixed_number_more_than_the_plain_code() {
     let runtime = runtime();
     let (_folder, pool) = runtime.block_on(async {
         let (folder, pool) = databases::sqlite().await;
-        pool.execute("CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT NOT NULL, bio TEXT NOT NULL)").await.unwrap();
+        pool.execute("CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT NOT NULL, bio TEXT NOT NULL)")
+            .await
+            .unwrap();
         pool.execute(PEOPLE).await.unwrap();
         (folder, pool)
     });
-    let pages = pages::<Sqlite>(&runtime, &pool, "SELECT id, name, bio FROM person ORDER BY id LIMIT ? OFFSET ?");
-    for page in pages {
-        println!("SQLite: {page:?}");
-    }
+    let pages =
+        pages::<Sqlite>(&runtime, &pool, "SELECT id, name, bio FROM person ORDER BY id LIMIT ? OFFSET ?");
+    check("SQLite", &pages);
 }
 
 #[test]
@@ -124,12 +163,18 @@ fn a_page_over_postgres_allocates_a_fixed_number_more_than_the_plain_code() {
     let runtime = runtime();
     let Some(server) = runtime.block_on(databases::PostgresServer::new()) else { return };
     runtime.block_on(async {
-        server.pool.execute("CREATE TABLE person (id BIGINT PRIMARY KEY, name TEXT NOT NULL, bio TEXT NOT NULL)").await.unwrap();
+        server
+            .pool
+            .execute("CREATE TABLE person (id BIGINT PRIMARY KEY, name TEXT NOT NULL, bio TEXT NOT NULL)")
+            .await
+            .unwrap();
         server.pool.execute(PEOPLE).await.unwrap();
     });
-    let pages = pages::<Postgres>(&runtime, &server.pool, "SELECT id, name, bio FROM person ORDER BY id LIMIT $1 OFFSET $2");
-    for page in pages {
-        println!("PostgreSQL: {page:?}");
-    }
+    let pages = pages::<Postgres>(
+        &runtime,
+        &server.pool,
+        "SELECT id, name, bio FROM person ORDER BY id LIMIT $1 OFFSET $2",
+    );
+    check("PostgreSQL", &pages);
     runtime.block_on(server.finish());
 }

@@ -85,15 +85,25 @@ fn report(store: bool) -> ExitCode {
         let (at_few, at_many) = (count(case, few), count(case, many));
         let per_item = (at_many - at_few) / (many - few) as f64;
         let fixed = at_few - per_item * few as f64;
-        let rows = if few == 0 { vec![("", at_many)] } else { vec![(", fixed", fixed), (", an item", per_item)] };
+        let rows =
+            if few == 0 { vec![("", at_many)] } else { vec![(", fixed", fixed), (", an item", per_item)] };
         for (what, now) in rows {
             let name = format!("{case}{what}");
             let before = stored.get(&*name).copied();
-            println!("| {name} | {} | {now:.1} |", before.map_or_else(|| "-".into(), |count| format!("{count:.1}")));
+            println!(
+                "| {name} | {} | {now:.1} |",
+                before.map_or_else(|| "-".into(), |count| format!("{count:.1}"))
+            );
             let _infallible = writeln!(text, "{name}: {now:.1}");
             match before {
-                Some(before) if (now - before).abs() > (TOLERANCE * before).max(FEW * f64::from(what != ", an item")) => {
-                    moved.push(format!("{name}: {before:.1} -> {now:.1} ({:+.1}%)", (now / before - 1.0) * 100.0));
+                Some(before)
+                    if (now - before).abs()
+                        > (TOLERANCE * before).max(FEW * f64::from(what != ", an item")) =>
+                {
+                    moved.push(format!(
+                        "{name}: {before:.1} -> {now:.1} ({:+.1}%)",
+                        (now / before - 1.0) * 100.0
+                    ));
                 }
                 Some(_) => {}
                 None => moved.push(format!("{name}: not stored")),
@@ -158,7 +168,8 @@ fn run(case: &str, items: usize) {
             black_box(black_box(items).into_iter().map(mix).collect::<Vec<u64>>());
         }),
         ("map", _) => {
-            let mc = runtime.block_on(Multicore::<()>::builder().workers(1).cores(1).start()).expect("a pool");
+            let mc =
+                runtime.block_on(Multicore::<()>::builder().workers(1).cores(1).start()).expect("a pool");
             call(&mut || {
                 let items: Vec<u64> = (0..items as u64).collect();
                 black_box(runtime.block_on(mc.parallel_map(black_box(items), mix)).expect("results"));
@@ -183,7 +194,8 @@ fn run(case: &str, items: usize) {
             } else {
                 call(&mut || {
                     let page = LimitOffset::new(Some(items as u64), 0);
-                    let listing = runtime.block_on(mc.parallel_list(query(), page, View::from)).expect("a page");
+                    let listing =
+                        runtime.block_on(mc.parallel_list(query(), page, View::from)).expect("a page");
                     drop(black_box(axum::response::IntoResponse::into_response(listing)));
                 });
             }

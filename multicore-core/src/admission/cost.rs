@@ -2,7 +2,7 @@
 //! exponentially weighted least squares over chunks. Estimates only; what follows from them is
 //! decided in `policy`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::policy::{Cost, Nanos};
@@ -93,6 +93,8 @@ pub(crate) struct CostModel {
     /// Nanoseconds + 1, so that zero means unknown.
     per_item: AtomicU64,
     fixed: AtomicU64,
+    /// What an item becomes, in bytes; zero means unknown.
+    item_bytes: AtomicUsize,
     samples: Mutex<Samples>,
 }
 
@@ -102,6 +104,28 @@ impl CostModel {
         // The two numbers may come from different requests: either pair is a fair estimate.
         let per_item = self.per_item.load(Ordering::Relaxed).checked_sub(1)?;
         Some(Cost { per_item: per_item.max(1), fixed: self.fixed.load(Ordering::Relaxed) })
+    }
+
+    /// What an item became lately, in bytes, where it becomes bytes.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
+    pub(crate) fn item_bytes(&self) -> Option<usize> {
+        Some(self.item_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes > 0)
+    }
+
+    /// Takes in what a request's items became. In the steady state this reads and compares only.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
+    pub(crate) fn learn_item_bytes(&self, bytes: usize, items: usize) {
+        let Some(new) = bytes.checked_div(items) else { return };
+        let known = self.item_bytes.load(Ordering::Relaxed);
+        if new.abs_diff(known) as f64 > WORTH_TELLING * known as f64 {
+            self.item_bytes.store(new, Ordering::Relaxed);
+        }
     }
 
     /// Takes in what a request measured. In the steady state this reads and compares only.
@@ -206,6 +230,22 @@ mod tests {
         let before = *model.samples.lock().unwrap();
         model.learn(&samples((0..10).map(|_| (100, 105_000))));
         assert_eq!(*model.samples.lock().unwrap(), before);
+    }
+
+    #[test]
+    fn what_an_item_becomes_is_what_it_became_lately() {
+        let model = CostModel::default();
+        assert_eq!(model.item_bytes(), None);
+        for (bytes, items, known) in [
+            (0, 0, None),
+            (1_000, 10, Some(100)),
+            (1_090, 10, Some(100)),
+            (3_000, 10, Some(300)),
+            (5, 0, Some(300)),
+        ] {
+            model.learn_item_bytes(bytes, items);
+            assert_eq!(model.item_bytes(), known, "{bytes} {items}");
+        }
     }
 
     #[test]

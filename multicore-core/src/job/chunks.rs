@@ -46,7 +46,12 @@ impl<I, O, E: Lost> Chunks<I, O, E> {
     pub(crate) fn push(&self, items: &mut VecDeque<I>) {
         let mut state = lock(&self.state);
         if state.open {
-            state.items.append(items);
+            if state.items.is_empty() {
+                // Nothing is moved, and the caller goes on with the empty one's room.
+                mem::swap(&mut state.items, items);
+            } else {
+                state.items.append(items);
+            }
             self.waiting.store(state.items.len(), Ordering::Relaxed);
         } else {
             drop(state);
@@ -61,12 +66,14 @@ impl<I, O, E: Lost> Chunks<I, O, E> {
 
     /// Takes the next `length` items, or what is left; none if nothing waits or the job is closed.
     pub(crate) fn claim(&self, length: usize) -> Option<Claim<'_, I, O, E>> {
+        // Others wait for the lock: room for the items is made before it is taken.
+        let mut items = Vec::with_capacity(length.min(self.waiting()));
         let mut state = lock(&self.state);
         if !state.open || state.items.is_empty() || length == 0 {
             return None;
         }
         let length = length.min(state.items.len());
-        let items = state.items.drain(..length).collect();
+        items.extend(state.items.drain(..length));
         self.waiting.store(state.items.len(), Ordering::Relaxed);
         state.running += 1;
         state.results.push(None);

@@ -27,6 +27,9 @@ use crate::mode::{Execution, Mode, Reason};
 const READ_AHEAD: usize = 512;
 /// After how many items read without a pause the clock is asked.
 const READ_CHECK: usize = 64;
+/// What the machine is taken to do before it was asked, which every chunk does first.
+const NOT_ASKED: Machine = Machine { cores: 1, busy: 1, wake: 0, veto: false, spare_thread: false };
+
 /// What a finished job gives.
 pub(crate) struct Finished<O> {
     /// The chunks in the order of the items.
@@ -49,7 +52,7 @@ pub(crate) struct Wish {
 pub(crate) struct Owner<'c, DB: Database, W: Work> {
     core: &'c Core<DB>,
     work: Arc<W>,
-    model: Arc<CostModel>,
+    model: &'c CostModel,
     wish: Wish,
     known: Option<Cost>,
     measured: Samples,
@@ -100,7 +103,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
     pub(crate) fn new(
         core: &'c Core<DB>,
         work: Arc<W>,
-        model: Arc<CostModel>,
+        model: &'c CostModel,
         wish: Wish,
         expected: usize,
     ) -> Self {
@@ -122,7 +125,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             grain: GRAIN_LOW,
             held_since: Instant::now(),
             gave_way: false,
-            machine: core.machine(),
+            machine: NOT_ASKED,
             chunks: 0,
             reason: None,
             failure: None,
@@ -170,6 +173,14 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             self.step().await;
         }
         Ok(())
+    }
+
+    /// Takes all items at once, in place of `feed`: they are all there, so there is nothing to wait for and
+    /// none of them is moved.
+    pub(crate) fn fill(&mut self, items: Vec<W::Item>) {
+        self.reading = false;
+        self.unread = 0;
+        self.private = items.into();
     }
 
     /// Waits for the next item; none if a helper's chunk fails first.

@@ -61,7 +61,7 @@ pub(super) struct Ranged<'a, DB: SqlDatabase, W> {
     /// Rows of the page, without the one behind it.
     pub(super) length: u64,
     pub(super) work: &'a Arc<W>,
-    pub(super) model: &'a Arc<CostModel>,
+    pub(super) model: &'a CostModel,
     pub(super) guard: &'a Guard,
     pub(super) pays: &'a Pays,
 }
@@ -248,7 +248,7 @@ where
         let Statement { sql, arguments } = job.statement(part, self.read.tag)?;
         let wish = Wish { execution: Execution::Sequential, quiet: true, ..Wish::default() };
         let expected = usize::try_from(part.rows).unwrap_or(usize::MAX);
-        let mut owner = Owner::new(self.core, Arc::clone(self.work), Arc::clone(self.model), wish, expected);
+        let mut owner = Owner::new(self.core, Arc::clone(self.work), self.model, wish, expected);
         let flowing = lease.flowing();
         let stream = DB::rows(lease.begin(self.guard.clone()), sql, arguments, true);
         let mut rows = Rows::<DB>::new(stream, job.look(part)).telling(flowing);

@@ -2,10 +2,11 @@
 //! stand in `strategy` and `plan`; this file gathers what goes in and carries out what comes out.
 
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures_core::Stream;
 
 use super::ListError;
@@ -27,7 +28,6 @@ use crate::core::Core;
 use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
 use crate::job::Work;
 use crate::job::owner::Owner;
-use crate::map::Ready;
 use crate::mode::Execution;
 
 /// Up to this depth a statement that takes its rows off an index soon ends by itself.
@@ -39,7 +39,7 @@ pub(super) struct PageRead<'a, DB: SqlDatabase, W> {
     request: Request<DB>,
     paging: &'a Paging,
     work: &'a Arc<W>,
-    model: &'a Arc<CostModel>,
+    model: &'a CostModel,
     /// The keys' values where the page starts, if it starts at a cursor.
     cursor: Vec<KeyValue>,
 }
@@ -54,7 +54,7 @@ where
         request: Request<DB>,
         paging: &'a Paging,
         work: &'a Arc<W>,
-        model: &'a Arc<CostModel>,
+        model: &'a CostModel,
     ) -> Self {
         PageRead { core, request, paging, work, model, cursor: Vec::new() }
     }
@@ -251,8 +251,7 @@ where
             filtered: self.request.parts.bound > 0,
         };
         let expected = usize::try_from(self.paging.limit).unwrap_or(usize::MAX);
-        let model = Arc::clone(self.model);
-        let mut owner = Owner::new(self.core, Arc::clone(self.work), model, self.request.wish, expected);
+        let mut owner = Owner::new(self.core, Arc::clone(self.work), self.model, self.request.wish, expected);
         let kept = !self.core.transaction_pooling;
         let flowing = lease.flowing();
         let stream = DB::rows(lease.begin(guard), sql, arguments, kept);
@@ -262,7 +261,7 @@ where
             match collect(&mut rows).await {
                 Ok(mut all) => {
                     all.reverse();
-                    let Ok(()) = owner.feed(pin!(Ready::new(all))).await;
+                    owner.fill(all);
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -313,6 +312,7 @@ where
         let around = Around { count, ..self.around(shape, seen)? };
         let rows = outs.iter().map(|chunk| chunk.rows).sum();
         let chunks = array(outs.into_iter().map(Elements::into_bytes));
+        self.model.learn_item_bytes(chunks.iter().map(Bytes::len).sum(), rows);
         Ok(List { chunks, rows, mode, strategy, around })
     }
 

@@ -35,13 +35,13 @@ pub(super) struct Render<DB, R, V, F> {
 }
 
 impl<DB, R, V, F> Render<DB, R, V, F> {
-    /// For a page.
-    pub(super) fn new(render: F) -> Self {
+    /// For a page; `row_bytes` is what a row of the route's last pages needed.
+    pub(super) fn new(render: F, row_bytes: Option<usize>) -> Self {
         Render {
             render,
             format: Format::JsonArray,
             header: OnceLock::new(),
-            row_bytes: AtomicUsize::new(ROW_BYTES),
+            row_bytes: AtomicUsize::new(row_bytes.unwrap_or(ROW_BYTES)),
             streamed: false,
             batch_bytes: AtomicUsize::new(0),
             types: PhantomData,
@@ -49,8 +49,8 @@ impl<DB, R, V, F> Render<DB, R, V, F> {
     }
 
     /// For an export.
-    pub(super) fn streamed(render: F, format: Format) -> Self {
-        Render { format, streamed: true, ..Render::new(render) }
+    pub(super) fn streamed(render: F, format: Format, row_bytes: Option<usize>) -> Self {
+        Render { format, streamed: true, ..Render::new(render, row_bytes) }
     }
 }
 
@@ -103,8 +103,10 @@ where
     type Error = ListError;
 
     fn begin(&self, items: usize) -> Elements {
-        let bytes = items.saturating_mul(self.row_bytes.load(Ordering::Relaxed)).min(CHUNK_BYTES);
-        let bytes = Vec::with_capacity(bytes + bytes / 8);
+        let row = self.row_bytes.load(Ordering::Relaxed).min(CHUNK_BYTES);
+        let bytes = items.saturating_mul(row).min(CHUNK_BYTES);
+        // Growing it would copy it: room for rows that are longer than usual, and for the closing bracket.
+        let bytes = Vec::with_capacity(bytes + bytes / 8 + row);
         match self.format {
             Format::Csv => Elements { bytes: Vec::new(), csv: Some(csv_rows(bytes)), rows: 0 },
             _ => Elements { bytes, csv: None, rows: 0 },

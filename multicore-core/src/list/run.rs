@@ -52,8 +52,8 @@ impl<DB: SqlDatabase> Multicore<DB> {
         let paging = page.into();
         let limit = [self.core.timeout, request.timeout].into_iter().flatten().min();
         let model = self.core.costs.of::<Render<DB, R, V, F>>();
-        let work = Arc::new(Render::<DB, R, V, F>::new(render));
-        let read = self.read(request, &paging, &work, &model);
+        let work = Arc::new(Render::<DB, R, V, F>::new(render, model.item_bytes()));
+        let read = self.read(request, &paging, &work, model);
         match limit {
             None => read.await,
             Some(after) => within(after, read).await.unwrap_or(Err(ListError::Timeout { after })),
@@ -65,7 +65,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         request: Request<DB>,
         paging: &Paging,
         work: &Arc<W>,
-        model: &Arc<CostModel>,
+        model: &CostModel,
     ) -> Result<List, ListError>
     where
         W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
 
@@ -53,9 +53,10 @@ pub(crate) struct Shape {
     pub(super) snapshots: bool,
     /// The types that cursors' values are cast to.
     pub(super) casts: OnceCell<Vec<Option<String>>>,
-    plans: RwLock<HashMap<u32, PlanKind>>,
+    /// By magnitude: asking once is the rule, so that a page finds its answer without a lock.
+    plans: [OnceLock<PlanKind>; u64::BITS as usize + 1],
     /// The lengths of pages that stand in the text of statements.
-    lengths: RwLock<Vec<u64>>,
+    lengths: [OnceLock<u64>; MOST_LENGTHS],
     /// By length and depth: each range walks to the page's depth again, and a short page pays more of
     /// what a range costs to open.
     pays: RwLock<HashMap<(u32, u32), Arc<Pays>>>,
@@ -69,8 +70,8 @@ impl Shape {
             proven,
             snapshots,
             casts: OnceCell::new(),
-            plans: RwLock::default(),
-            lengths: RwLock::default(),
+            plans: [const { OnceLock::new() }; u64::BITS as usize + 1],
+            lengths: [const { OnceLock::new() }; MOST_LENGTHS],
             pays: RwLock::default(),
         }
     }
@@ -82,27 +83,18 @@ impl Shape {
 
     /// How a page of about this length is run, if that was asked before.
     pub(super) fn plan(&self, rows: u64) -> Option<PlanKind> {
-        self.plans.read().unwrap_or_else(PoisonError::into_inner).get(&magnitude(rows)).copied()
+        self.plans[magnitude(rows) as usize].get().copied()
     }
 
     pub(super) fn learn_plan(&self, rows: u64, plan: PlanKind) {
-        self.plans.write().unwrap_or_else(PoisonError::into_inner).insert(magnitude(rows), plan);
+        // Requests that asked at the same time found the same.
+        let _told_by_another = self.plans[magnitude(rows) as usize].set(plan);
     }
 
     /// Whether a statement may have this length of a page in its text: the first few that were asked for,
     /// since each makes a statement that every connection prepares and keeps.
     pub(super) fn keeps_length(&self, rows: u64) -> bool {
-        {
-            let lengths = self.lengths.read().unwrap_or_else(PoisonError::into_inner);
-            if lengths.contains(&rows) || lengths.len() == MOST_LENGTHS {
-                return lengths.contains(&rows);
-            }
-        }
-        let mut lengths = self.lengths.write().unwrap_or_else(PoisonError::into_inner);
-        if !lengths.contains(&rows) && lengths.len() < MOST_LENGTHS {
-            lengths.push(rows);
-        }
-        lengths.contains(&rows)
+        self.lengths.iter().any(|length| *length.get_or_init(|| rows) == rows)
     }
 
     /// What pages of about this length and depth have taken.

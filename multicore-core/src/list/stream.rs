@@ -142,7 +142,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
     {
         let request = Arc::new(query.request()?);
         let model = self.core.costs.of::<Render<DB, R, V, F>>();
-        let work = Arc::new(Render::<DB, R, V, F>::streamed(render, format));
+        let work = Arc::new(Render::<DB, R, V, F>::streamed(render, format, model.item_bytes()));
         // One that is beyond what a clock can say is none.
         let until = request.timeout.and_then(|after| Some((after, Instant::now().checked_add(after)?)));
         let mut retried = false;
@@ -153,7 +153,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
                 core: Arc::clone(&self.core),
                 request: Arc::clone(&request),
                 work: Arc::clone(&work),
-                model: Arc::clone(&model),
+                model: Arc::clone(model),
                 format,
                 until,
                 sender,
@@ -266,8 +266,7 @@ where
         while !rows.seen.ended {
             let expected = self.batch_rows();
             let wish = Wish { execution: self.request.wish.execution, quiet: true, ..Wish::default() };
-            let model = Arc::clone(&self.model);
-            let mut owner = Owner::new(core, Arc::clone(&self.work), model, wish, expected);
+            let mut owner = Owner::new(core, Arc::clone(&self.work), &self.model, wish, expected);
             self.work.begin_batch();
             let batch = Batch { rows: &mut *rows, work: &*self.work, left: expected };
             let fed = owner.feed(pin!(batch)).await;
