@@ -289,7 +289,11 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
     fn offer(&mut self, machine: Option<Machine>) {
         let Some(shared) = &self.shared else { return };
         shared.job.unread.store(self.unread, Ordering::Relaxed);
-        if !self.private.is_empty() {
+        if self.cost.is_none() && self.private.len() > 1 {
+            // One by one until their cost is known, or whoever comes first takes them all.
+            let mut first = self.private.drain(..1).collect();
+            shared.job.chunks.push(&mut first);
+        } else if !self.private.is_empty() {
             shared.job.chunks.push(&mut self.private);
         }
         let parked = self.core.registry.parked();
