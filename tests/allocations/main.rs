@@ -22,10 +22,10 @@ const MAP: u64 = 5;
 /// In bytes, beside items and results.
 const MAP_BYTES: u64 = 4_096;
 /// What a page may allocate more than the plain code: the query's text in its parts and as a whole, the work,
-/// the chunks. Measured: 3 to 9.
-const PAGE: u64 = 12;
-/// What its response allocates: headers, links, the body's box. Measured: 6 to 15.
-const RESPONSE: u64 = 16;
+/// the chunks. Measured: up to 8, and a few more where a driver had to wait.
+const PAGE: u64 = 16;
+/// What becoming a response allocates: headers, links, the body's box.
+const RESPONSE: u64 = 15;
 
 /// One async thread, this one.
 fn runtime() -> Runtime {
@@ -119,7 +119,13 @@ where
             let page = || LimitOffset::new(Some(rows.unsigned_abs()), 0);
             let list = || runtime.block_on(mc.parallel_list(query(), page(), View::from)).unwrap();
             let ours = fewest(|| drop(list()));
-            let response = fewest(|| drop(axum::response::IntoResponse::into_response(list())));
+            // By itself: how often its driver waits is the page's matter.
+            let response = (0..CALLS).map(|_| {
+                let listing = list();
+                let made = measure(|| drop(axum::response::IntoResponse::into_response(listing)));
+                (made.count_total, made.bytes_total)
+            });
+            let response = response.min().unwrap();
             Counts { rows, plain, list: ours, response }
         })
         .into()
@@ -131,7 +137,7 @@ fn check(database: &str, pages: &[Counts]) {
     }
     for Counts { rows, plain, list, response } in pages {
         assert!(list.0 <= plain.0 + PAGE, "{database}, {rows} rows: {list:?} beside {plain:?}");
-        assert!(response.0 <= list.0 + RESPONSE, "{database}, {rows} rows: {response:?} after {list:?}");
+        assert!(response.0 <= RESPONSE, "{database}, {rows} rows: {response:?}");
     }
     // Long enough for what a page costs not to count: rows are never copied, and chunks of bytes do not grow.
     let longest = &pages[pages.len() - 1];
