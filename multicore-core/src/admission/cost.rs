@@ -107,19 +107,13 @@ impl CostModel {
     }
 
     /// What an item became lately, in bytes, where it becomes bytes.
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
-        allow(dead_code, reason = "only lists need it")
-    )]
+    #[allow(dead_code, reason = "only lists need it")]
     pub(crate) fn item_bytes(&self) -> Option<usize> {
         Some(self.item_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes > 0)
     }
 
     /// Takes in what a request's items became. In the steady state this reads and compares only.
-    #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
-        allow(dead_code, reason = "only lists need it")
-    )]
+    #[allow(dead_code, reason = "only lists need it")]
     pub(crate) fn learn_item_bytes(&self, bytes: usize, items: usize) {
         let Some(new) = bytes.checked_div(items) else { return };
         let known = self.item_bytes.load(Ordering::Relaxed);
