@@ -22,7 +22,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
     /// the list's length, and a slow client slows down the database.
     ///
     /// ```
-    /// # #[cfg(feature = "sqlite")] mod example {
+    /// # #[cfg(feature = "sqlite-driver")] mod example {
     /// use multicore_axum::{Format, ListError, ListQuery, Multicore, StreamedListing, asc};
     /// # #[derive(sqlx::FromRow, serde::Serialize)] struct UserRow { id: i64 }
     ///

@@ -30,7 +30,7 @@ thread_local! {
 pub(crate) struct Installed {
     handle: Arc<dyn Any + Send + Sync>,
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     limits: PageLimits,

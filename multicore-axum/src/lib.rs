@@ -5,7 +5,7 @@
 //! idle cores help when that pays, and when none is idle nothing changes.
 //!
 //! ```
-//! # #[cfg(feature = "sqlite")]
+//! # #[cfg(feature = "sqlite-driver")]
 //! # mod example {
 //! use axum::{Router, routing::get};
 //! use multicore_axum::{Config, LimitOffset, ListError, ListQuery, Listing, Multicore, MulticoreLayer, asc};
@@ -28,7 +28,7 @@
 //! # }
 //! # #[tokio::main]
 //! # async fn main() {
-//! # #[cfg(feature = "sqlite")]
+//! # #[cfg(feature = "sqlite-driver")]
 //! # example::app(sqlx::SqlitePool::connect("sqlite::memory:").await.unwrap(), Default::default()).await.unwrap();
 //! # }
 //! ```
@@ -49,15 +49,15 @@
 pub struct Readme;
 
 mod config;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod export;
 mod extract;
 mod future;
 mod layer;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod listing;
 mod multicore;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod page;
 mod problem;
 mod secret;
@@ -72,14 +72,14 @@ pub use self::{
     problem::Problem,
     service::MulticoreService,
 };
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use self::{
     export::StreamedListing,
     listing::Listing,
     page::{AnyPage, CursorPage, LimitOffset, LinkStyle, PageNumber, PageRequest, Within},
     problem::ListError,
 };
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use multicore_core::{
     Around, Consistency, CursorError, Format, ListQuery, OrderBy, Page, Paging, SqlDatabase, Start, Strategy,
     asc, desc,

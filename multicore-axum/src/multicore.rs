@@ -21,7 +21,7 @@ pub(crate) struct Inner<DB: Database> {
     core: multicore_core::Multicore<DB>,
     pub(crate) limits: PageLimits,
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     pub(crate) server_timing: bool,

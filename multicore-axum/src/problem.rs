@@ -60,10 +60,10 @@ impl IntoResponse for Problem {
     }
 }
 
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use list::ListError;
 
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod list {
     //! The core's list errors as problems.
 

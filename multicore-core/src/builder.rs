@@ -186,7 +186,7 @@ impl<DB: Database> Builder<DB> {
             control: Control::new(source.clone(), tokio::runtime::Handle::try_current().ok()),
             transaction_pooling: self.transaction_pooling,
             losses: AtomicUsize::new(0),
-            #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+            #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
             shapes: Default::default(),
             source,
             timeout: self.timeout,

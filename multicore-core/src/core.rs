@@ -16,7 +16,7 @@ use crate::cursor_secret::CursorSecret;
 use crate::db::{Control, Database};
 use crate::job::Help;
 use crate::job::registry::Registry;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 use crate::list::shape::Shapes;
 use crate::mode::{Counters, Reason};
 use crate::worker::Run;
@@ -33,14 +33,14 @@ pub(crate) struct Core<DB: Database> {
     pub(crate) control: Control<DB>,
     /// Whether there is a pooler in transaction mode between here and the database.
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     pub(crate) transaction_pooling: bool,
     /// Raised when a connection was lost: the workers' may have been lost with it, so each looks at its
     /// own before it next uses it.
     pub(crate) losses: AtomicUsize,
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
     pub(crate) shapes: Shapes,
     /// The time limit of a list, a map, ranges or a task's `get`; none by default.
     pub(crate) timeout: Option<Duration>,
@@ -70,7 +70,7 @@ impl<DB: Database> Core<DB> {
 
     /// A connection was lost.
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     pub(crate) fn suspect(&self) {

@@ -48,7 +48,7 @@ impl CursorSecret {
 
     /// The secret itself, for signing.
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -26,7 +26,7 @@ mod cursor_secret;
 mod db;
 mod error;
 mod job;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod list;
 #[cfg(all(test, multicore_loom))]
 mod loom_models;
@@ -37,6 +37,14 @@ mod range_job;
 mod ranges;
 mod task;
 mod worker;
+
+/// SQLite's rows read where they are used, for types of one's own that decode from them.
+#[cfg(feature = "sqlite")]
+pub mod sqlite {
+    pub use crate::db::direct::{
+        Direct, DirectColumn, DirectRow, DirectTypeInfo, DirectValue, DirectValueRef,
+    };
+}
 
 pub use self::{
     admission::{InvalidLoadLimit, LoadLimit},
@@ -49,7 +57,7 @@ pub use self::{
     ranges::ranges,
     task::Task,
 };
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use self::{
     db::SqlDatabase,
     list::{
@@ -57,6 +65,6 @@ pub use self::{
         Start, Strategy, asc, desc,
     },
 };
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 #[doc(no_inline)]
 pub use sqlx::{Database as SqlxDatabase, Error as SqlxError, FromRow};

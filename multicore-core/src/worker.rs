@@ -277,7 +277,7 @@ pub(crate) enum Condition {
     Abandoned,
     /// A statement of this library's own may still be under way, perhaps in a transaction.
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     Interrupted { in_transaction: bool },

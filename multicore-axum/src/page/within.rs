@@ -10,7 +10,7 @@ use crate::problem::ListError;
 /// than those of the others.
 ///
 /// ```
-/// # #[cfg(feature = "sqlite")] {
+/// # #[cfg(feature = "sqlite-driver")] {
 /// use multicore_axum::{LimitOffset, PageLimits, PageRequest};
 ///
 /// const ARTICLES: PageLimits = PageLimits { default_limit: 20, max_limit: 100 };

@@ -44,7 +44,7 @@ impl Guard {
     /// A lock that nobody else takes: numbers from a random start, so that neither another server nor the
     /// application's own advisory locks meet them.
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     pub(crate) fn lock() -> Self {

@@ -2,18 +2,20 @@
 //! and no scheduling here; the sqlx drivers are in `sqlx_drivers`, and `()` is the database of a pool
 //! that has none.
 
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub(crate) mod catalogue;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod dialect;
+#[cfg(feature = "sqlite")]
+pub(crate) mod direct;
 mod guard;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "sqlite-driver")]
 mod sqlite;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod sqlx_drivers;
 
 use std::future::{Future, ready};
@@ -22,15 +24,15 @@ use std::time::Duration;
 
 use crate::error::BoxError;
 
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub(crate) use catalogue::{Column, Equality, Table, TableName};
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub(crate) use dialect::Dialect;
 pub(crate) use guard::{Ask, Guard};
 pub(crate) use guard::{Control, random};
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use sqlx_drivers::SqlDatabase;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub(crate) use sqlx_drivers::{Catalogue, Meaning, PlanKind, Step};
 
 /// How a driver's row stream wants to be read by somebody who works on the rows as well.
@@ -51,7 +53,7 @@ impl Reading {
     /// SQLite: 50 rows). Once that is full the thread sleeps, and every row taken wakes it to make just
     /// one more, at two context switches a row. So everything there is is read, and the channel is
     /// looked at before it can fill up.
-    #[cfg(feature = "sqlite")]
+    #[cfg(feature = "sqlite-driver")]
     pub(crate) const CHANNEL: Reading = Reading { batch: 1_024, look_every: Duration::from_micros(50) };
 }
 

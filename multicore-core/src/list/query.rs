@@ -47,7 +47,7 @@ pub enum Consistency {
 /// What a list reads, into rows of type `R`.
 ///
 /// ```
-/// # #[cfg(feature = "sqlite")] {
+/// # #[cfg(feature = "sqlite-driver")] {
 /// use multicore_core::{ListQuery, asc};
 /// # struct UserRow;
 /// let query: ListQuery<UserRow, sqlx::Sqlite> =

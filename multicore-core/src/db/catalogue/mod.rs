@@ -5,7 +5,7 @@
 pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "sqlite-driver")]
 pub(crate) mod sqlite;
 
 #[cfg(all(test, any(feature = "postgres", feature = "mysql")))]
@@ -63,7 +63,7 @@ impl Equality {
 
 /// Puts the rows of a catalogue, one a column of an index in index order, together into column sets.
 /// An index with a column that does not count does not count.
-#[cfg(any(feature = "sqlite", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "mysql"))]
 fn column_sets(rows: impl IntoIterator<Item = (String, Option<String>)>) -> Vec<Vec<String>> {
     let mut sets: Vec<(String, Option<Vec<String>>)> = Vec::new();
     for (index, column) in rows {

@@ -1,7 +1,7 @@
 //! Lists as they are written, over a catalogue of a few tables, and what must be known of them: of their
 //! order in `order`, of reading them in ranges in `ranges`; and whether a database agrees, in `agreement`.
 
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "sqlite-driver")]
 mod agreement;
 mod order;
 mod ranges;
