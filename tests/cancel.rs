@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use multicore_core::{Format, ListError, ListQuery, Multicore, Page, Strategy, asc};
+use multicore_core::{Format, ListError, ListQuery, ListRow, Multicore, Page, SqlDatabase, Strategy, asc};
 use sqlx::pool::PoolOptions;
 use sqlx::{AssertSqlSafe, Executor, MySql, MySqlPool, PgPool, Postgres, Sqlite, SqlitePool};
 
@@ -17,7 +17,10 @@ const PAGE: Page = Page { limit: 10, offset: 0 };
 const ENDLESS: [Strategy; 2] = [Strategy::Single, Strategy::Ranges];
 
 /// A list that works on a hundred million pairs, none of which is in it.
-fn pairs<DB: multicore_core::SqlDatabase>(strategy: Strategy) -> ListQuery<(i64,), DB> {
+fn pairs<DB: SqlDatabase>(strategy: Strategy) -> ListQuery<(i64,), DB>
+where
+    (i64,): ListRow<DB>,
+{
     ListQuery::<(i64,)>::select("a.id")
         .from("number a CROSS JOIN number b")
         .filter(|q| {
@@ -28,7 +31,10 @@ fn pairs<DB: multicore_core::SqlDatabase>(strategy: Strategy) -> ListQuery<(i64,
 }
 
 /// The list of all numbers.
-fn numbers<DB: multicore_core::SqlDatabase>() -> ListQuery<(i64,), DB> {
+fn numbers<DB: SqlDatabase>() -> ListQuery<(i64,), DB>
+where
+    (i64,): ListRow<DB>,
+{
     ListQuery::<(i64,)>::select("id").from("number").order_by([asc("id")])
 }
 

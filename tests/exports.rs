@@ -9,8 +9,8 @@ use axum::extract::Path;
 use axum::routing::get;
 use http_body_util::BodyExt;
 use multicore_axum::{
-    Config, Execution, Format, LimitOffset, ListError, ListQuery, Listing, Multicore, MulticoreLayer,
-    SqlDatabase, StreamedListing, asc,
+    Config, Execution, Format, LimitOffset, ListError, ListQuery, ListRow, Listing, Multicore,
+    MulticoreLayer, SqlDatabase, StreamedListing, asc,
 };
 use serde::Serialize;
 use sqlx::pool::PoolOptions;
@@ -68,7 +68,10 @@ where
     }
 }
 
-fn persons<DB: SqlDatabase>() -> ListQuery<Person, DB> {
+fn persons<DB: SqlDatabase>() -> ListQuery<Person, DB>
+where
+    Person: ListRow<DB>,
+{
     ListQuery::<Person>::select("id, name, nick").from("person").order_by([asc("id")])
 }
 
@@ -82,7 +85,7 @@ async fn layer<DB: SqlDatabase>(pool: &Pool<DB>) -> MulticoreLayer<DB> {
 async fn app<DB>(pool: &Pool<DB>) -> Router
 where
     DB: SqlDatabase,
-    for<'r> Person: FromRow<'r, DB::Row>,
+    Person: ListRow<DB>,
 {
     let pages = async |mc: Multicore<DB>, page: LimitOffset| -> Result<Listing, ListError> {
         mc.parallel_list(persons(), page, |row: Person| row).await
@@ -145,7 +148,7 @@ where
     DB::Arguments: IntoArguments<DB>,
     for<'c> &'c mut <DB as sqlx::Database>::Connection: Executor<'c, Database = DB>,
     for<'c> &'c Pool<DB>: Executor<'c, Database = DB>,
-    for<'r> Person: FromRow<'r, DB::Row>,
+    Person: ListRow<DB>,
 {
     people(&pool, ROWS).await;
     let app = app(&pool).await;
@@ -230,7 +233,10 @@ where
     }
 }
 
-fn numbers<DB: SqlDatabase>(columns: &'static str) -> ListQuery<(i64,), DB> {
+fn numbers<DB: SqlDatabase>(columns: &'static str) -> ListQuery<(i64,), DB>
+where
+    (i64,): ListRow<DB>,
+{
     ListQuery::<(i64,)>::select(columns).from("person").order_by([asc("id")])
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use multicore_core::{
-    Execution, FromRow, List, ListError, ListQuery, Mode, Multicore, Page, Reason, SqlDatabase, asc, desc,
+    Execution, FromRow, List, ListError, ListQuery, ListRow, Mode, Multicore, Page, Reason, SqlDatabase, asc,
+    desc,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -277,7 +278,7 @@ tested!(
 async fn both<DB>(app: &Pool<DB>, pools: &[Multicore<DB>], case: &Case) -> (Outcome, Outcome)
 where
     DB: Tested,
-    Row: for<'r> FromRow<'r, DB::Row>,
+    Row: ListRow<DB>,
 {
     DB::fill(app, &case.rows).await;
     let mut columns = String::from("id, name, number, value");
@@ -340,7 +341,7 @@ where
 async fn becomes<DB>(app: &Pool<DB>, sql: String, case: &Case) -> Outcome
 where
     DB: Tested,
-    Row: for<'r> FromRow<'r, DB::Row>,
+    Row: ListRow<DB>,
 {
     let mut views = Vec::new();
     for row in DB::read(app, sql).await {
@@ -362,7 +363,7 @@ where
 fn property<DB>(runtime: &tokio::runtime::Runtime, app: &Pool<DB>, cases_to_run: u32)
 where
     DB: Tested,
-    Row: for<'r> FromRow<'r, DB::Row>,
+    Row: ListRow<DB>,
     for<'c> &'c mut <DB as sqlx::Database>::Connection: Executor<'c, Database = DB>,
 {
     let pools = runtime.block_on(async {

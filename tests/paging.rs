@@ -6,11 +6,11 @@ use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
 use multicore_axum::{
-    AnyPage, Config, Format, LimitOffset, ListQuery, Multicore, MulticoreLayer, PageNumber, SqlDatabase, asc,
-    desc,
+    AnyPage, Config, Format, LimitOffset, ListQuery, ListRow, Multicore, MulticoreLayer, PageNumber,
+    SqlDatabase, asc, desc,
 };
 use serde_json::Value;
-use sqlx::{Encode, Executor, FromRow, IntoArguments, MySql, Pool, Postgres, Sqlite, Type};
+use sqlx::{Encode, Executor, IntoArguments, MySql, Pool, Postgres, Sqlite, Type};
 
 use crate::client::ask;
 use crate::databases::{sqlite, with_mysql, with_postgres};
@@ -47,7 +47,7 @@ async fn layer<DB: SqlDatabase>(pool: Pool<DB>, config: Config) -> MulticoreLaye
 async fn lists<DB>(pool: Pool<DB>, query: fn(&str) -> ListQuery<Id, DB>) -> Router
 where
     DB: SqlDatabase,
-    for<'r> Id: FromRow<'r, DB::Row>,
+    Id: ListRow<DB>,
 {
     let list = async move |mc: Multicore<DB>, Path(name): Path<String>, page: AnyPage| {
         Ok::<_, multicore_axum::ListError>(mc.parallel_list(query(&name), page, |(id,)| id).await?.envelope())
@@ -69,7 +69,10 @@ where
         .layer(layer(pool, Config::default()).await)
 }
 
-fn persons<DB: SqlDatabase>() -> ListQuery<Id, DB> {
+fn persons<DB: SqlDatabase>() -> ListQuery<Id, DB>
+where
+    Id: ListRow<DB>,
+{
     ListQuery::<Id>::select("id").from("person")
 }
 
@@ -88,7 +91,10 @@ const MISTAKES: [(&str, (&str, &str)); 8] = [
     ("not-sql", QUERY),
 ];
 
-fn mistaken<DB: SqlDatabase>(name: &str) -> ListQuery<Id, DB> {
+fn mistaken<DB: SqlDatabase>(name: &str) -> ListQuery<Id, DB>
+where
+    Id: ListRow<DB>,
+{
     match name {
         "nullable" => persons().order_by([asc("nick"), asc("id")]),
         "nullable-last" => persons().order_by([desc("id"), asc("nick")]),
@@ -107,7 +113,7 @@ where
     DB: SqlDatabase,
     DB::Arguments: IntoArguments<DB>,
     for<'c> &'c Pool<DB>: Executor<'c, Database = DB>,
-    for<'r> Id: FromRow<'r, DB::Row>,
+    Id: ListRow<DB>,
 {
     hundred(&pool).await;
     let app = lists(pool, mistaken).await;
@@ -204,7 +210,7 @@ where
     DB: SqlDatabase,
     DB::Arguments: IntoArguments<DB>,
     for<'c> &'c Pool<DB>: Executor<'c, Database = DB>,
-    for<'r> Id: FromRow<'r, DB::Row>,
+    Id: ListRow<DB>,
 {
     hundred(&pool).await;
     let app = lists(pool.clone(), query).await;
@@ -298,8 +304,8 @@ where
     DB: SqlDatabase,
     DB::Arguments: IntoArguments<DB>,
     for<'c> &'c Pool<DB>: Executor<'c, Database = DB>,
-    for<'r> Id: FromRow<'r, DB::Row>,
-    for<'r> (String,): FromRow<'r, DB::Row>,
+    Id: ListRow<DB>,
+    (String,): ListRow<DB>,
     for<'q> String: Encode<'q, DB> + Type<DB>,
 {
     hundred(&pool).await;

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use multicore_core::{
-    Consistency, FromRow, List, ListQuery, Mode, Multicore, OrderBy, Page, Paging, SqlDatabase, Start,
+    Consistency, List, ListQuery, ListRow, Mode, Multicore, OrderBy, Page, Paging, SqlDatabase, Start,
     Strategy, asc, desc,
 };
 use sqlx::{PgConnection, Pool, Postgres, Sqlite};
@@ -48,7 +48,7 @@ async fn list<DB: SqlDatabase>(
     page: impl Into<Paging>,
 ) -> List
 where
-    Seen: for<'r> FromRow<'r, DB::Row>,
+    Seen: ListRow<DB>,
 {
     let query = ListQuery::<Seen>::select("id, k, note, (SELECT v FROM version) AS v").from("item");
     let query = query.order_by(keys(order)).strategy(strategy);
@@ -58,7 +58,7 @@ where
 /// Reads pages of all orders by offset and by cursor, forwards and back, with the strategies in turn.
 async fn read<DB: SqlDatabase>(mc: &Multicore<DB>, table: Table, pages: u64) -> Tally
 where
-    Seen: for<'r> FromRow<'r, DB::Row>,
+    Seen: ListRow<DB>,
 {
     let mut model = table.model();
     let mut tally = Tally::default();

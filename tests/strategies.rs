@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt;
 use multicore_core::{
-    Consistency, Execution, Format, FromRow, ListError, ListQuery, Mode, Multicore, OrderBy, Page, Paging,
+    Consistency, Execution, Format, ListError, ListQuery, ListRow, Mode, Multicore, OrderBy, Page, Paging,
     Reason, SqlDatabase, Start, Strategy, asc, desc,
 };
 use sqlx::{AssertSqlSafe, Executor, Pool, Sqlite, SqlitePool};
@@ -57,7 +57,7 @@ fn orders() -> Vec<Vec<OrderBy>> {
 async fn every_strategy_gives_the_same_bytes<DB>(app: Pool<DB>, splits: bool)
 where
     DB: SqlDatabase,
-    Row: for<'r> FromRow<'r, DB::Row>,
+    Row: ListRow<DB>,
     i64: sqlx::Type<DB> + for<'e> sqlx::Encode<'e, DB>,
     for<'c> &'c mut <DB as sqlx::Database>::Connection: Executor<'c, Database = DB>,
 {

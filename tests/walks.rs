@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use axum::Router;
 use axum::routing::get;
 use multicore_axum::{
-    Config, Consistency, CursorPage, LimitOffset, ListQuery, Multicore, MulticoreLayer, OrderBy, PageNumber,
-    SqlDatabase, Strategy, asc, desc,
+    Config, Consistency, CursorPage, LimitOffset, ListQuery, ListRow, Multicore, MulticoreLayer, OrderBy,
+    PageNumber, SqlDatabase, Strategy, asc, desc,
 };
-use sqlx::{AssertSqlSafe, Encode, Executor, FromRow, IntoArguments, Pool, Type};
+use sqlx::{AssertSqlSafe, Encode, Executor, IntoArguments, Pool, Type};
 
 use crate::client::{Answer, ask};
 use crate::databases::{sqlite, with_mysql, with_postgres};
@@ -99,7 +99,7 @@ type By = (Strategy, Consistency);
 fn app<DB>(layer: &MulticoreLayer<DB>, order: fn() -> Vec<OrderBy>, filtered: bool, by: By) -> Router
 where
     DB: SqlDatabase,
-    for<'r> (i64,): FromRow<'r, DB::Row>,
+    (i64,): ListRow<DB>,
     for<'q> i32: Encode<'q, DB> + Type<DB>,
 {
     let query = move || {
@@ -166,7 +166,7 @@ where
     DB: SqlDatabase,
     DB::Arguments: IntoArguments<DB>,
     for<'c> &'c Pool<DB>: Executor<'c, Database = DB>,
-    for<'r> (i64,): FromRow<'r, DB::Row>,
+    (i64,): ListRow<DB>,
     for<'q> i32: Encode<'q, DB> + Type<DB>,
 {
     for sql in creation(types) {

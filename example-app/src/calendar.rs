@@ -9,6 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use multicore_axum::sqlite::Direct;
 use serde::{Serialize, Serializer};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -300,17 +301,18 @@ impl Encode<'_, Sqlite> for Date {
     }
 }
 
-macro_rules! text_on_sqlite {
-    ($($ours:ty),*) => {$(
-        impl Type<Sqlite> for $ours {
-            fn type_info() -> <Sqlite as Database>::TypeInfo {
-                <str as Type<Sqlite>>::type_info()
+/// On a database of SQLite's rows: the driver's, and those that are read where they are used.
+macro_rules! text_on {
+    ($database:ty: $($ours:ty),*) => {$(
+        impl Type<$database> for $ours {
+            fn type_info() -> <$database as Database>::TypeInfo {
+                <str as Type<$database>>::type_info()
             }
         }
 
-        impl<'r> Decode<'r, Sqlite> for $ours {
-            fn decode(value: <Sqlite as Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-                Ok(<&str as Decode<Sqlite>>::decode(value)?.parse()?)
+        impl<'r> Decode<'r, $database> for $ours {
+            fn decode(value: <$database as Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
+                Ok(<&str as Decode<$database>>::decode(value)?.parse()?)
             }
         }
     )*};
@@ -345,7 +347,8 @@ macro_rules! wraps_on {
     )*};
 }
 
-text_on_sqlite!(Timestamp, Date);
+text_on!(Sqlite: Timestamp, Date);
+text_on!(Direct: Timestamp, Date);
 wraps_on!(Postgres: Timestamp = OffsetDateTime, Date = time::Date);
 wraps_on!(MySql: Timestamp = OffsetDateTime, Date = time::Date);
 

@@ -15,8 +15,8 @@ use example_app::seed::Seeded;
 use example_app::server::{self, ServeError};
 use example_app::settings::{Settings, SettingsError};
 use example_app::users::UserRow;
-use multicore_axum::{SqlDatabase, StartError};
-use sqlx::{FromRow, MySql, Postgres, Sqlite};
+use multicore_axum::{ListRow, SqlDatabase, StartError};
+use sqlx::{MySql, Postgres, Sqlite};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -54,8 +54,8 @@ async fn start<DB>(
 ) -> Result<(), ServeError>
 where
     DB: AppDatabase + SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
+    ArticleRow: ListRow<DB>,
 {
     match command {
         None => server::run::<DB>(settings, options).await,

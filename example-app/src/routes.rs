@@ -12,8 +12,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::get;
-use multicore_axum::{MulticoreLayer, Problem, SqlDatabase};
-use sqlx::{FromRow, Pool};
+use multicore_axum::{ListRow, MulticoreLayer, Problem, SqlDatabase};
+use sqlx::Pool;
 
 use crate::articles::ArticleRow;
 use crate::database::AppDatabase;
@@ -33,8 +33,8 @@ pub struct AppState<DB: AppDatabase> {
 pub fn router<DB>(state: Arc<AppState<DB>>, multicore: MulticoreLayer<DB>) -> Router
 where
     DB: AppDatabase + SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
+    ArticleRow: ListRow<DB>,
 {
     Router::new()
         .route("/users/", get(users::users::<DB>))

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use multicore_axum::{Multicore, MulticoreLayer, SqlDatabase, StartError};
-use sqlx::{FromRow, Pool};
+use multicore_axum::{ListRow, Multicore, MulticoreLayer, SqlDatabase, StartError};
+use sqlx::Pool;
 use tokio::net::TcpListener;
 
 use crate::articles::ArticleRow;
@@ -56,8 +56,8 @@ pub enum ServeError {
 pub async fn run<DB>(settings: &Settings, options: &Options<DB>) -> Result<(), ServeError>
 where
     DB: AppDatabase + SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
+    ArticleRow: ListRow<DB>,
 {
     // First, so that a port in use is found out before a database is made.
     let address = settings.listen;
@@ -78,8 +78,8 @@ async fn fill_and_serve<DB>(
 ) -> Result<(), ServeError>
 where
     DB: AppDatabase + SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
+    ArticleRow: ListRow<DB>,
 {
     let seeded = connection::fill(pool, &settings.database, settings.rows).await?;
     tracing::info!(

@@ -49,7 +49,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         format: Format,
     ) -> Result<StreamedListing, ListError>
     where
-        R: for<'r> multicore_core::FromRow<'r, <DB as multicore_core::SqlxDatabase>::Row> + 'static,
+        R: 'static,
         V: Serialize + 'static,
         F: Fn(R) -> V + Send + Sync + 'static,
     {

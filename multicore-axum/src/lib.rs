@@ -79,10 +79,13 @@ pub use self::{
     page::{AnyPage, CursorPage, LimitOffset, LinkStyle, PageNumber, PageRequest, Within},
     problem::ListError,
 };
+#[cfg(feature = "sqlite")]
+#[doc(no_inline)]
+pub use multicore_core::sqlite;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use multicore_core::{
-    Around, Consistency, CursorError, Format, ListQuery, OrderBy, Page, Paging, SqlDatabase, Start, Strategy,
-    asc, desc,
+    Around, Consistency, CursorError, Format, ListQuery, ListRow, OrderBy, Page, Paging, SqlDatabase, Start,
+    Strategy, asc, desc,
 };
 pub use multicore_core::{
     CursorSecret, Database, Decisions, Execution, InvalidLoadLimit, LoadLimit, Mode, RangesError, Reason,

@@ -46,7 +46,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         render: F,
     ) -> Result<Listing, ListError>
     where
-        R: for<'r> multicore_core::FromRow<'r, <DB as multicore_core::SqlxDatabase>::Row> + 'static,
+        R: 'static,
         V: Serialize + 'static,
         F: Fn(R) -> V + Send + Sync + 'static,
     {

@@ -183,6 +183,7 @@ impl<DB: Database> Builder<DB> {
             load,
             decisions: Counters::default(),
             costs: Costs::default(),
+            sentinel: DB::Sentinel::default(),
             control: Control::new(source.clone(), tokio::runtime::Handle::try_current().ok()),
             transaction_pooling: self.transaction_pooling,
             losses: AtomicUsize::new(0),

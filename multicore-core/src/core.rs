@@ -3,10 +3,12 @@
 
 use std::any::TypeId;
 use std::hash::{Hash, Hasher};
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::cost::CostModel;
@@ -31,6 +33,8 @@ pub(crate) struct Core<DB: Database> {
     pub(crate) source: DB::Pool,
     /// The connection to cancel over, and to ask what must not be asked on the one it is about.
     pub(crate) control: Control<DB>,
+    /// Tells whether anybody wrote in between, where that is asked.
+    pub(crate) sentinel: DB::Sentinel,
     /// Whether there is a pooler in transaction mode between here and the database.
     #[cfg_attr(
         not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
@@ -75,6 +79,16 @@ impl<DB: Database> Core<DB> {
     )]
     pub(crate) fn suspect(&self) {
         self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether an async thread's other tasks can move to another thread while something takes long here.
+    pub(crate) fn can_move(&self) -> bool {
+        *self.can_move.get_or_init(|| {
+            let multi_thread = Handle::try_current()
+                .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+            // Tokio tells only by a panic that a task is on a `LocalSet`, which cannot move.
+            multi_thread && catch_unwind(|| tokio::task::block_in_place(|| {})).is_ok()
+        })
     }
 
     pub(crate) fn is_halted(&self) -> bool {

@@ -59,7 +59,7 @@ pub use self::{
 };
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use self::{
-    db::SqlDatabase,
+    db::{ListRow, SqlDatabase},
     list::{
         Around, Consistency, CursorError, Export, Format, List, ListError, ListQuery, OrderBy, Page, Paging,
         Start, Strategy, asc, desc,

@@ -192,6 +192,7 @@ impl<DB: Database> Multicore<DB> {
         }
         // One that hangs is closed by the end of the runtime all the same.
         let _closed = tokio::time::timeout(UNWIND_WITHIN, core.control.close()).await;
+        DB::unwatch(&core.sentinel);
         let all_ended = *ended.borrow() == workers;
         let cut = core.cut.swap(0, Ordering::Relaxed);
         let mut report = ShutdownReport { joined: 0, cut, stuck: Vec::new() };

@@ -320,7 +320,7 @@ where
         if self.cancel.is_cancelled() {
             return self.stop();
         }
-        let used = worker.with_connection(|runtime, connection| {
+        let used = worker.with_connection(|runtime, connection, _guard| {
             let condition = self.run_next(connection, |future| runtime.block_on(future));
             let condition = condition.unwrap_or(Condition::Clean);
             (condition, condition)

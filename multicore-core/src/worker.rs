@@ -128,14 +128,14 @@ impl<DB: Database> Worker<DB> {
         }
     }
 
-    /// Lends the connection to `using` on this worker's runtime. Unless it says that the connection is
+    /// Lends the connection to `using` on this worker's runtime, with what its statements are stopped by. Unless it says that the connection is
     /// clean again, the connection is dropped, and rebuilt before the worker's next job.
     ///
     /// # Errors
     /// When there is no connection and none can be opened.
     pub(crate) fn with_connection<T>(
         &mut self,
-        using: impl FnOnce(&Runtime, &mut DB::Connection) -> (T, Condition),
+        using: impl FnOnce(&Runtime, &mut DB::Connection, &Guard) -> (T, Condition),
     ) -> Result<T, BoxError> {
         self.used = true;
         self.look_after_losses();
@@ -143,7 +143,7 @@ impl<DB: Database> Worker<DB> {
         let Some((mut connection, guard)) = self.connection.take() else {
             return Err("no connection".into());
         };
-        let (result, condition) = using(&self.runtime, &mut connection);
+        let (result, condition) = using(&self.runtime, &mut connection, &guard);
         let keep = match condition {
             Condition::Clean => true,
             Condition::Dirty => false,

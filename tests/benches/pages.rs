@@ -157,7 +157,7 @@ fn snapshot<DB: Peer>(served: &Served<'_, DB>) {
     let page = Page { limit: LIMIT, offset: 0 };
     let small = |consistency: Consistency| {
         move || {
-            let query = ListQuery::<Small>::select("id, k").from("item").order_by([asc("id")]);
+            let query = DB::smalls().from("item").order_by([asc("id")]);
             let query = query.strategy(Strategy::Ranges).consistency(consistency);
             let (took, list) = served
                 .runtime
@@ -336,7 +336,7 @@ impl<DB: Peer> Ours<'_, DB> {
     }
 
     fn list(&self) -> (Duration, List) {
-        let query = ListQuery::<Item>::select("id, k, text").from("item");
+        let query = DB::items().from("item");
         let query = (self.set)(query.order_by(self.order.iter().map(|key| asc(*key))));
         let (mc, page) = (self.served.mc.clone(), self.page.clone());
         let task = self.served.runtime.spawn(async move {
@@ -358,6 +358,10 @@ trait Peer: SqlDatabase {
     /// The end of a page's statement.
     const PAGE: &'static str;
 
+    fn items() -> ListQuery<Item, Self>;
+
+    fn smalls() -> ListQuery<Small, Self>;
+
     fn plain(pool: &Pool<Self>, sql: String, page: Page) -> impl Future<Output = Vec<Item>> + Send;
 
     fn ours(
@@ -377,6 +381,14 @@ macro_rules! peer {
     ($database:ty, $page:literal) => {
         impl Peer for $database {
             const PAGE: &'static str = $page;
+
+            fn items() -> ListQuery<Item, Self> {
+                ListQuery::<Item>::select("id, k, text")
+            }
+
+            fn smalls() -> ListQuery<Small, Self> {
+                ListQuery::<Small>::select("id, k")
+            }
 
             async fn plain(pool: &Pool<Self>, sql: String, page: Page) -> Vec<Item> {
                 let query =

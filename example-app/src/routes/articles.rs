@@ -2,9 +2,8 @@
 //! the page stands in an envelope with count and links.
 
 use multicore_axum::{
-    AnyPage, ListError, ListQuery, Listing, Multicore, PageLimits, PageRequest, SqlDatabase, desc,
+    AnyPage, ListError, ListQuery, ListRow, Listing, Multicore, PageLimits, PageRequest, SqlDatabase, desc,
 };
-use sqlx::FromRow;
 
 use super::trial::Trial;
 use crate::articles::{ARTICLE_COLUMNS, ARTICLE_TABLES, ArticleRow, ArticleView};
@@ -21,7 +20,7 @@ const LIMITS: PageLimits = PageLimits { default_limit: 20, max_limit: 100 };
 pub async fn articles<DB>(mc: Multicore<DB>, page: AnyPage, trial: Trial) -> Result<Listing, ListError>
 where
     DB: SqlDatabase,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    ArticleRow: ListRow<DB>,
 {
     let query = ListQuery::<ArticleRow>::select(ARTICLE_COLUMNS)
         .from(ARTICLE_TABLES)

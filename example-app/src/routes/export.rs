@@ -3,8 +3,9 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::Result;
-use multicore_axum::{Format, ListQuery, Multicore, Problem, SqlDatabase, Strategy, StreamedListing, asc};
-use sqlx::FromRow;
+use multicore_axum::{
+    Format, ListQuery, ListRow, Multicore, Problem, SqlDatabase, Strategy, StreamedListing, asc,
+};
 
 use super::trial::{Trial, refused};
 use crate::render_cost::render_us;
@@ -20,7 +21,7 @@ use crate::users::{FlatUserView, USER_COLUMNS, USER_TABLES, UserRow, UserView};
 pub async fn export<DB>(mc: Multicore<DB>, format: ExportFormat, trial: Trial) -> Result<StreamedListing>
 where
     DB: SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
 {
     if trial.strategy == Strategy::Ranges {
         return Err(refused("strategy", "ranges", "auto or single: an export is one statement").into());

@@ -1,7 +1,6 @@
 //! The list of people: a bare JSON array, byte for byte that of the common data set.
 
-use multicore_axum::{LimitOffset, ListError, ListQuery, Listing, Multicore, SqlDatabase, asc};
-use sqlx::FromRow;
+use multicore_axum::{LimitOffset, ListError, ListQuery, ListRow, Listing, Multicore, SqlDatabase, asc};
 
 use super::trial::Trial;
 use crate::render_cost::render_us;
@@ -14,7 +13,7 @@ use crate::users::{USER_COLUMNS, USER_TABLES, UserRow, UserView};
 pub async fn users<DB>(mc: Multicore<DB>, page: LimitOffset, trial: Trial) -> Result<Listing, ListError>
 where
     DB: SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
 {
     let query = ListQuery::<UserRow>::select(USER_COLUMNS)
         .from(USER_TABLES)

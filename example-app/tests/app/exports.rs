@@ -5,9 +5,8 @@ use example_app::articles::ArticleRow;
 use example_app::database::AppDatabase;
 use example_app::dataset::user_row;
 use example_app::users::{FlatUserView, UserRow, UserView};
-use multicore_axum::SqlDatabase;
+use multicore_axum::{ListRow, SqlDatabase};
 use serde_json::Value;
-use sqlx::FromRow;
 
 use crate::support::servers::{with_mysql, with_postgres};
 use crate::support::web::{Service, on, on_sqlite};
@@ -49,8 +48,8 @@ fn expected() -> [(&'static str, &'static str, Vec<u8>); 3] {
 async fn exports_are_whole<DB>(pool: sqlx::Pool<DB>)
 where
     DB: AppDatabase + SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
+    ArticleRow: ListRow<DB>,
 {
     let service = on(pool, PEOPLE, 0).await;
     whole(&service).await;

@@ -3,9 +3,8 @@
 use axum::http::{Method, StatusCode};
 use example_app::articles::{ArticleRow, ArticleView, article};
 use example_app::database::AppDatabase;
-use multicore_axum::SqlDatabase;
+use multicore_axum::{ListRow, SqlDatabase};
 use serde_json::Value;
-use sqlx::FromRow;
 
 use crate::support::servers::{with_mysql, with_postgres};
 use crate::support::web::{ANSWERS, Service, on, on_sqlite, sha256};
@@ -44,8 +43,8 @@ async fn people_are_byte_exact<DB: AppDatabase>(service: &Service<DB>) {
 async fn lists_are_exact<DB>(pool: sqlx::Pool<DB>)
 where
     DB: AppDatabase + SqlDatabase,
-    for<'r> example_app::users::UserRow: FromRow<'r, DB::Row>,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    example_app::users::UserRow: ListRow<DB>,
+    ArticleRow: ListRow<DB>,
 {
     let service = on(pool, 1_000, 5).await;
     people_are_byte_exact(&service).await;

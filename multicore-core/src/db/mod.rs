@@ -17,6 +17,8 @@ mod postgres;
 mod sqlite;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod sqlx_drivers;
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+mod stepping;
 
 use std::future::{Future, ready};
 use std::ops::DerefMut;
@@ -34,6 +36,10 @@ pub(crate) use guard::{Control, random};
 pub use sqlx_drivers::SqlDatabase;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub(crate) use sqlx_drivers::{Catalogue, Meaning, PlanKind, Step};
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+pub use stepping::ListRow;
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+pub(crate) use stepping::{Next, NotByDriver, Stepping};
 
 /// How a driver's row stream wants to be read by somebody who works on the rows as well.
 #[doc(hidden)]
@@ -48,6 +54,10 @@ pub struct Reading {
 impl Reading {
     /// For drivers that read from a socket: what is read next waits in the socket's buffers.
     pub(crate) const BUFFERED: Reading = Reading { batch: 32, look_every: Duration::from_millis(1) };
+
+    /// For statements stepped where their rows are used: a row is there as soon as it is asked for. As many
+    /// as keep code and data of either side warm.
+    pub(crate) const READY: Reading = Reading { batch: 32, look_every: Duration::from_millis(1) };
 
     /// For drivers that step the statement on a thread of its own, behind a short channel (sqlx's for
     /// SQLite: 50 rows). Once that is full the thread sleeps, and every row taken wakes it to make just
@@ -72,6 +82,12 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
     type Lease: DerefMut<Target = Self::Connection> + Send + 'static;
     /// Where a list collects its filters.
     type Filters: Default + Send;
+    /// A row as a list takes it: the driver's, or one that was read where it is used.
+    #[doc(hidden)]
+    type Item: Send + Sync + 'static;
+    /// What tells whether anybody wrote to the database, where connections come to one snapshot that way.
+    #[doc(hidden)]
+    type Sentinel: Default + Send + Sync + 'static;
     /// The database's name as error messages say it.
     const NAME: &'static str;
     /// How its driver wants to be read.
@@ -123,6 +139,10 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
     #[doc(hidden)]
     fn rollback(connection: &mut Self::Connection) -> impl Future<Output = Result<(), BoxError>> + Send;
 
+    /// Closes the sentinel's connection, if it has one.
+    #[doc(hidden)]
+    fn unwatch(_sentinel: &Self::Sentinel) {}
+
     /// How many connections the application's pool may have.
     #[doc(hidden)]
     fn pool_size(pool: &Self::Pool) -> u32;
@@ -135,6 +155,8 @@ impl Database for () {
     type Pool = ();
     type Lease = Box<()>;
     type Filters = ();
+    type Item = ();
+    type Sentinel = ();
     const NAME: &'static str = "no";
     const READING: Reading = Reading::BUFFERED;
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use sqlx::mysql::MySqlTypeInfo;
 use sqlx::{AssertSqlSafe, Column, MySql, MySqlConnection, MySqlPool, Row, Statement, TypeInfo};
 
-use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list};
+use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list, driver_only, driver_rows};
 use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
 use crate::error::BoxError;
 use crate::list::cursor::KeyValue;
@@ -14,6 +14,9 @@ impl sealed::Sealed for MySql {}
 
 impl Database for MySql {
     common!(MySql);
+
+    type Item = <MySql as sqlx::Database>::Row;
+    type Sentinel = ();
 
     const NAME: &'static str = "MySQL";
     const READING: Reading = Reading::BUFFERED;
@@ -53,8 +56,11 @@ impl Database for MySql {
     }
 }
 
+driver_rows!(MySql);
+
 impl SqlDatabase for MySql {
     common_list!(MySql);
+    driver_only!(MySql);
 
     const DIALECT: Dialect = Dialect::MySql;
 

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
 
-use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list};
+use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list, driver_only, driver_rows};
 use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
 use crate::error::BoxError;
 use crate::list::cursor::KeyValue;
@@ -20,6 +20,9 @@ impl sealed::Sealed for Postgres {}
 
 impl Database for Postgres {
     common!(Postgres);
+
+    type Item = <Postgres as sqlx::Database>::Row;
+    type Sentinel = ();
 
     const NAME: &'static str = "PostgreSQL";
     const READING: Reading = Reading::BUFFERED;
@@ -51,8 +54,11 @@ impl Database for Postgres {
     }
 }
 
+driver_rows!(Postgres);
+
 impl SqlDatabase for Postgres {
     common_list!(Postgres);
+    driver_only!(Postgres);
 
     const DIALECT: Dialect = Dialect::Postgres;
 

@@ -7,10 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, SqlitePool, TypeInfo, ValueRef};
 
+#[cfg(feature = "sqlite")]
+use self::stepped::stepped_here;
 use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list};
+#[cfg(not(feature = "sqlite"))]
+use super::sqlx_drivers::{driver_only, driver_rows};
 use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
 use crate::error::BoxError;
 use crate::list::cursor::KeyValue;
+
+#[cfg(feature = "sqlite")]
+mod stepped;
 
 /// A running statement looks at its flag after about so many instructions of SQLite's virtual machine,
 /// which take some ten microseconds.
@@ -20,6 +27,15 @@ impl sealed::Sealed for Sqlite {}
 
 impl Database for Sqlite {
     common!(Sqlite);
+
+    #[cfg(feature = "sqlite")]
+    type Item = stepped::Item;
+    #[cfg(not(feature = "sqlite"))]
+    type Item = sqlx::sqlite::SqliteRow;
+    #[cfg(feature = "sqlite")]
+    type Sentinel = super::direct::Sentinel;
+    #[cfg(not(feature = "sqlite"))]
+    type Sentinel = ();
 
     const NAME: &'static str = "SQLite";
     const READING: Reading = Reading::CHANNEL;
@@ -51,6 +67,11 @@ impl Database for Sqlite {
         }
     }
 
+    #[cfg(feature = "sqlite")]
+    fn unwatch(sentinel: &Self::Sentinel) {
+        sentinel.close();
+    }
+
     async fn rollback(connection: &mut SqliteConnection) -> Result<(), BoxError> {
         match Self::run(connection, "ROLLBACK".to_owned()).await {
             Ok(()) => Ok(()),
@@ -61,8 +82,15 @@ impl Database for Sqlite {
     }
 }
 
+#[cfg(not(feature = "sqlite"))]
+driver_rows!(Sqlite);
+
 impl SqlDatabase for Sqlite {
     common_list!(Sqlite);
+    #[cfg(not(feature = "sqlite"))]
+    driver_only!(Sqlite);
+    #[cfg(feature = "sqlite")]
+    stepped_here!();
 
     const DIALECT: Dialect = Dialect::Sqlite;
 

@@ -2,13 +2,13 @@
 //! is in a file each; what differs in SQL text is in `list`.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 
 use futures_core::stream::BoxStream;
 use sqlx::pool::PoolConnection;
 use sqlx::{Either, QueryBuilder, SqlStr};
 
-use super::{Database, Dialect, Table, TableName};
+use super::{Database, Dialect, NotByDriver, Stepping, Table, TableName};
 use crate::error::BoxError;
 use crate::list::cursor::KeyValue;
 
@@ -79,6 +79,69 @@ pub trait SqlDatabase:
     /// The snapshot's number in a row's last column (PostgreSQL).
     #[doc(hidden)]
     fn snapshot(row: &<Self as sqlx::Database>::Row) -> Result<Option<i64>, BoxError>;
+
+    /// Whether statements can be stepped where their rows are used.
+    #[doc(hidden)]
+    const STEPS: bool = false;
+
+    /// The hand on a connection whose statements are stepped here.
+    #[doc(hidden)]
+    type Hand<'c>: Stepping<Self::Item> + 'c;
+
+    /// Takes the connection in hand; none where only the driver steps.
+    #[doc(hidden)]
+    fn hand(
+        connection: &mut <Self as sqlx::Database>::Connection,
+    ) -> impl Future<Output = Result<Option<Self::Hand<'_>>, sqlx::Error>> + Send;
+
+    /// The values that were bound, for a statement that is stepped here.
+    #[doc(hidden)]
+    fn values(
+        connection: &mut <Self as sqlx::Database>::Connection,
+        arguments: &<Self as sqlx::Database>::Arguments,
+    ) -> impl Future<Output = Result<Vec<KeyValue>, sqlx::Error>> + Send;
+
+    /// The database's version: the same twice means that nobody committed in between. None where it cannot
+    /// be told like that.
+    #[doc(hidden)]
+    fn version(_sentinel: &Self::Sentinel) -> Option<i64> {
+        None
+    }
+
+    /// Sees to it that `version` can tell.
+    #[doc(hidden)]
+    fn watch(
+        _sentinel: &Self::Sentinel,
+        _pool: &Self::Pool,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        ready(Ok(()))
+    }
+
+    /// A row of the driver's as a list takes it.
+    #[doc(hidden)]
+    fn item(row: <Self as sqlx::Database>::Row) -> Self::Item;
+
+    /// The driver's row, if it is one.
+    #[doc(hidden)]
+    fn driver_row(item: &Self::Item) -> Option<&<Self as sqlx::Database>::Row>;
+
+    /// How many columns it has.
+    #[doc(hidden)]
+    fn width(item: &Self::Item) -> usize {
+        Self::driver_row(item).map_or(0, sqlx::Row::len)
+    }
+
+    /// An order key's value in it, selected as `plan` selects it.
+    #[doc(hidden)]
+    fn item_key(item: &Self::Item, index: usize) -> Result<KeyValue, BoxError> {
+        Self::key(Self::driver_row(item).ok_or(NotByDriver)?, index)
+    }
+
+    /// The snapshot's number in its last column (PostgreSQL).
+    #[doc(hidden)]
+    fn item_snapshot(item: &Self::Item) -> Result<Option<i64>, BoxError> {
+        Self::driver_row(item).map_or(Ok(None), Self::snapshot)
+    }
 
     /// Streams a statement's rows. `kept` says whether the driver keeps it prepared.
     #[doc(hidden)]
@@ -265,4 +328,51 @@ macro_rules! common_list {
     };
 }
 
-pub(super) use {common, common_list};
+/// What a database says whose statements only its driver steps.
+macro_rules! driver_only {
+    ($database:ty) => {
+        type Hand<'c> = crate::db::stepping::NoHand;
+
+        async fn hand(
+            _connection: &mut <Self as sqlx::Database>::Connection,
+        ) -> Result<Option<Self::Hand<'_>>, sqlx::Error> {
+            Ok(None)
+        }
+
+        async fn values(
+            _connection: &mut <Self as sqlx::Database>::Connection,
+            _arguments: &<Self as sqlx::Database>::Arguments,
+        ) -> Result<Vec<KeyValue>, sqlx::Error> {
+            Ok(Vec::new())
+        }
+
+        fn item(row: <Self as sqlx::Database>::Row) -> Self::Item {
+            row
+        }
+
+        fn driver_row(item: &Self::Item) -> Option<&<Self as sqlx::Database>::Row> {
+            Some(item)
+        }
+    };
+}
+
+/// The rows of such a database decode from the driver's.
+macro_rules! driver_rows {
+    ($database:ty) => {
+        #[diagnostic::do_not_recommend]
+        impl<R> crate::db::ListRow<$database> for R
+        where
+            R: for<'r> sqlx::FromRow<'r, <$database as sqlx::Database>::Row> + 'static,
+        {
+            fn from_item(row: &<$database as sqlx::Database>::Row) -> Result<Self, sqlx::Error> {
+                R::from_row(row)
+            }
+        }
+    };
+}
+
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "mysql", not(feature = "sqlite"))),
+    allow(unused_imports, reason = "for databases that only their driver steps")
+)]
+pub(super) use {common, common_list, driver_only, driver_rows};

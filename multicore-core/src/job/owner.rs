@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
-use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +11,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::stretch::{Stretch, held};
 use super::{Failure, Help, Job, Work, guarded};
@@ -28,7 +26,8 @@ const READ_AHEAD: usize = 512;
 /// After how many items read without a pause the clock is asked.
 const READ_CHECK: usize = 64;
 /// What the machine is taken to do before it was asked, which every chunk does first.
-const NOT_ASKED: Machine = Machine { cores: 1, busy: 1, wake: 0, veto: false, spare_thread: false };
+const NOT_ASKED: Machine =
+    Machine { cores: 1, busy: 1, helpers: 0, wake: 0, veto: false, spare_thread: false };
 
 /// What a finished job gives.
 pub(crate) struct Finished<O> {
@@ -54,6 +53,8 @@ pub(crate) struct Owner<'c, DB: Database, W: Work> {
     work: Arc<W>,
     model: &'c CostModel,
     wish: Wish,
+    /// How what it reads wants to be read.
+    pace: Reading,
     known: Option<Cost>,
     measured: Samples,
     /// What the items still to come are expected to cost; none until the first were measured.
@@ -113,6 +114,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             work,
             model,
             wish,
+            pace: DB::READING,
             known,
             measured: Samples::default(),
             cost: known,
@@ -131,6 +133,15 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             failure: None,
             owning: core.load.own(),
         }
+    }
+
+    /// What is read from now on wants to be read like this; until then, as the driver's rows do.
+    #[cfg_attr(
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
+    pub(crate) fn pace(&mut self, pace: Reading) {
+        self.pace = pace;
     }
 
     /// Reads all of `items`, working on them meanwhile. Returns when the last was read (some may still
@@ -253,7 +264,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
     /// each participant there is or could be.
     fn marks(&self) -> (usize, usize) {
         let Some(cost) = self.cost else { return (1, 1) };
-        let Reading { batch, look_every } = DB::READING;
+        let Reading { batch, look_every } = self.pace;
         // Looked at before every chunk.
         if look_every < Duration::from_nanos(GRAIN_HIGH) {
             return (batch, batch);
@@ -273,7 +284,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         if !self.reading {
             return Nanos::MAX;
         }
-        u64::try_from(DB::READING.look_every.as_nanos()).unwrap_or(Nanos::MAX)
+        u64::try_from(self.pace.look_every.as_nanos()).unwrap_or(Nanos::MAX)
     }
 
     fn accept(&mut self, item: W::Item) {
@@ -478,12 +489,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         if self.cost.is_none_or(|cost| cost.per_item <= GRAIN_MAX) {
             return false;
         }
-        *self.core.can_move.get_or_init(|| {
-            let multi_thread = Handle::try_current()
-                .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-            // Tokio tells only by a panic that a task is on a `LocalSet`, which cannot move.
-            multi_thread && catch_unwind(|| tokio::task::block_in_place(|| {})).is_ok()
-        })
+        self.core.can_move()
     }
 
     fn measure(&mut self, stretch: &Stretch) {

@@ -54,6 +54,24 @@ impl<DB: SqlDatabase> Lease<DB> {
         self.connection.as_mut().expect("nobody asks for a connection that was given back")
     }
 
+    /// What its pool shares.
+    pub(super) fn core(&self) -> &Core<DB> {
+        &self.core
+    }
+
+    /// The hand on the connection, for statements that are stepped here; none where only the driver steps.
+    /// They end with the hand. `in_transaction` says that it will begin one, which counts from now on.
+    pub(super) async fn hand(&mut self, in_transaction: bool) -> Result<Option<DB::Hand<'_>>, ListError> {
+        self.in_transaction |= in_transaction;
+        let connection = self.connection.as_mut().expect("nobody asks for a connection that was given back");
+        Ok(DB::hand(connection).await?)
+    }
+
+    /// The transaction was ended by the hand, or never begun.
+    pub(super) fn left_transaction(&mut self) {
+        self.in_transaction = false;
+    }
+
     /// Is set once rows of the statement have come.
     pub(super) fn flowing(&self) -> Arc<AtomicBool> {
         self.flowing.store(false, Ordering::Relaxed);

@@ -19,6 +19,8 @@ mod rows;
 mod run;
 pub(crate) mod shape;
 mod steady;
+mod stepped;
+mod stops;
 mod strategy;
 mod stream;
 mod survey;

@@ -2,17 +2,16 @@
 //! run. The statements are written in `plan`.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use sqlx::{Arguments, QueryBuilder, SqlSafeStr, SqlStr};
+use sqlx::{Arguments, FromRow, QueryBuilder, SqlSafeStr, SqlStr};
 
 use super::ListError;
 use super::analysis::number_placeholders;
 use super::order::OrderBy;
 use super::plan::{Key, Param, Parts, Planned};
-use crate::db::{Database, SqlDatabase};
+use crate::db::{Database, ListRow, NotByDriver, SqlDatabase};
 use crate::job::owner::Wish;
 use crate::list::cursor::KeyValue;
 use crate::mode::Execution;
@@ -49,7 +48,7 @@ pub enum Consistency {
 /// ```
 /// # #[cfg(feature = "sqlite-driver")] {
 /// use multicore_core::{ListQuery, asc};
-/// # struct UserRow;
+/// # #[derive(sqlx::FromRow)] struct UserRow { id: i64 }
 /// let query: ListQuery<UserRow, sqlx::Sqlite> =
 ///     ListQuery::<UserRow>::select("u.id, u.username, p.bio")
 ///         .from("people_user u JOIN people_profile p ON p.user_id = u.id")
@@ -62,6 +61,9 @@ pub enum Consistency {
 /// sqlx ([`AssertSqlSafe`](sqlx::AssertSqlSafe) wraps text that was checked otherwise); values go
 /// through [`push_bind`](QueryBuilder::push_bind) in a filter.
 pub struct ListQuery<R, DB: Database = ()> {
+    decode: Decode<R, DB>,
+    /// Whether its rows may be read where they are used.
+    direct: bool,
     columns: SqlStr,
     tables: Option<SqlStr>,
     filters: DB::Filters,
@@ -73,8 +75,10 @@ pub struct ListQuery<R, DB: Database = ()> {
     execution: Execution,
     chunk_length: Option<NonZeroUsize>,
     timeout: Option<Duration>,
-    rows: PhantomData<fn() -> R>,
 }
+
+/// How a row becomes an `R`.
+pub(super) type Decode<R, DB> = fn(&<DB as Database>::Item) -> Result<R, sqlx::Error>;
 
 impl<R, DB: Database> fmt::Debug for ListQuery<R, DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,9 +93,35 @@ impl<R, DB: Database> fmt::Debug for ListQuery<R, DB> {
 
 impl<R> ListQuery<R> {
     /// The columns, as after `SELECT`.
-    pub fn select<DB: Database>(columns: impl SqlSafeStr) -> ListQuery<R, DB> {
+    pub fn select<DB: SqlDatabase>(columns: impl SqlSafeStr) -> ListQuery<R, DB>
+    where
+        R: ListRow<DB>,
+    {
+        ListQuery::new(columns.into_sql_str(), R::from_item, true)
+    }
+
+    /// The columns, as after `SELECT`, for a row type that decodes from the rows of sqlx's driver alone: a
+    /// [`FromRow`] that was written for one database, or fields whose types were. [`select`](Self::select)
+    /// takes those that decode from any; on SQLite their rows are read where they are used, at a quarter of
+    /// the cost. On the other databases both are the same.
+    pub fn select_by_driver<DB: SqlDatabase>(columns: impl SqlSafeStr) -> ListQuery<R, DB>
+    where
+        R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row>,
+    {
+        let decode: Decode<R, DB> = |item| match DB::driver_row(item) {
+            Some(row) => R::from_row(row),
+            None => Err(sqlx::Error::Decode(NotByDriver.into())),
+        };
+        ListQuery::new(columns.into_sql_str(), decode, false)
+    }
+}
+
+impl<R, DB: SqlDatabase> ListQuery<R, DB> {
+    fn new(columns: SqlStr, decode: Decode<R, DB>, direct: bool) -> Self {
         ListQuery {
-            columns: columns.into_sql_str(),
+            decode,
+            direct,
+            columns,
             tables: None,
             filters: DB::Filters::default(),
             filtered: false,
@@ -102,12 +132,9 @@ impl<R> ListQuery<R> {
             execution: Execution::Auto,
             chunk_length: None,
             timeout: None,
-            rows: PhantomData,
         }
     }
-}
 
-impl<R, DB: SqlDatabase> ListQuery<R, DB> {
     /// The tables and joins, as after `FROM`.
     #[must_use]
     pub fn from(mut self, tables: impl SqlSafeStr) -> Self {
@@ -190,6 +217,11 @@ impl<R, DB: SqlDatabase> ListQuery<R, DB> {
         self
     }
 
+    /// How its rows are decoded.
+    pub(super) fn decode(&self) -> Decode<R, DB> {
+        self.decode
+    }
+
     /// The query as what it is made of.
     pub(super) fn request(mut self) -> Result<Request<DB>, ListError> {
         let tables = self.tables.ok_or(ListError::Query { why: "`.from(…)` is missing" })?;
@@ -215,6 +247,7 @@ impl<R, DB: SqlDatabase> ListQuery<R, DB> {
                 keys: keys.collect(),
             },
             arguments,
+            direct: self.direct,
             unique: self.order.last().is_some_and(|last| last.unique),
             counted: self.counted,
             strategy: self.strategy,
@@ -229,6 +262,8 @@ impl<R, DB: SqlDatabase> ListQuery<R, DB> {
 pub(super) struct Request<DB: SqlDatabase> {
     pub(super) parts: Parts,
     pub(super) arguments: <DB as sqlx::Database>::Arguments,
+    /// Whether its rows may be read where they are used.
+    pub(super) direct: bool,
     /// Whether the last key was declared unique.
     pub(super) unique: bool,
     pub(super) counted: bool,
@@ -268,6 +303,24 @@ pub(super) fn bind<DB: SqlDatabase>(
         bound.map_err(ListError::Statement)?;
     }
     Ok(Statement { sql: sqlx::AssertSqlSafe(planned.sql).into_sql_str(), arguments })
+}
+
+/// The values of a planned statement that is stepped here, those of the filters first.
+pub(super) fn values(
+    filters: &[KeyValue],
+    planned: &Planned,
+    cursor: &[KeyValue],
+) -> Result<Vec<KeyValue>, ListError> {
+    let mut values = filters.to_vec();
+    for param in &planned.params {
+        values.push(match *param {
+            Param::Key(index) => cursor[index].clone(),
+            Param::Rows(rows) => KeyValue::Int(number("limit", rows)?),
+            Param::Skip(rows) => KeyValue::Int(number("offset", rows)?),
+            Param::Number(number) => KeyValue::Int(number),
+        });
+    }
+    Ok(values)
 }
 
 /// A page parameter as the databases take it, a signed 64-bit number.

@@ -10,9 +10,12 @@
 //!   it saw. Equal everywhere, they saw the same rows; that costs a tenth of a microsecond a row.
 //! - **PostgreSQL, if that had moved, and on a standby**, where equal snapshots do not mean equal rows: the
 //!   owner exports its transaction's snapshot and the workers join it.
-//! - **SQLite**: the owner notes the control connection's `data_version` and opens its read transaction. A
+//! - **SQLite**: the owner notes a third connection's `data_version` and opens its read transaction. A
 //!   worker opens one and looks again: the same number means that nobody wrote between the two, so both
 //!   see the same. A worker that finds another number stays out; nobody waits for it.
+//!
+//! Where statements can be stepped on the thread that uses their rows (SQLite), each reader does: it takes its
+//! connection in hand once, for the transaction and its ranges, and asks the driver for nothing.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -27,15 +30,16 @@ use tokio_util::sync::CancellationToken;
 use super::ListError;
 use super::cursor::KeyValue;
 use super::lease::Lease;
-use super::plan::{self, Parts, Read};
+use super::plan::{self, Parts, Planned, Read};
 use super::query::{Consistency, Request, Statement};
-use super::render::Elements;
+use super::render::{Elements, Rendering};
 use super::rows::{Look, Rows, Seen};
-use super::shape::Pays;
-use super::strategy::RANGE_ROWS;
+use super::shape::{Pays, Shape};
+use super::stops::Stops;
+use super::strategy::{RANGE_ROWS, Stepwise};
 use crate::admission::cost::CostModel;
 use crate::core::Core;
-use crate::db::{Ask, Dialect, Guard, SqlDatabase};
+use crate::db::{Ask, Dialect, Guard, Next, Reading, SqlDatabase, Stepping as _};
 use crate::job::chunks::Chunks;
 use crate::job::owner::{Owner, Wish};
 use crate::job::{Failure, Work, guarded};
@@ -63,6 +67,10 @@ pub(super) struct Ranged<'a, DB: SqlDatabase, W> {
     pub(super) work: &'a Arc<W>,
     pub(super) model: &'a CostModel,
     pub(super) guard: &'a Guard,
+    /// If its statements are stepped here: how, and with what values of the filters.
+    pub(super) stepwise: Option<Stepwise>,
+    pub(super) values: &'a [KeyValue],
+    pub(super) shape: &'a Shape,
     pub(super) pays: &'a Pays,
 }
 
@@ -102,24 +110,27 @@ pub(super) async fn read<DB, W>(
 ) -> Result<Option<Got>, ListError>
 where
     DB: SqlDatabase,
-    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+    W: Rendering<Item = DB::Item>,
 {
     let pays = ranged.pays;
+    if let Some(stepwise) = ranged.stepwise {
+        return ranged.stepped(lease, hands, stepwise).await;
+    }
     if ranged.request.consistency == Consistency::PerRange {
-        return Ok(ranged.once(lease, hands, Snapshot::PerRange).await?.ok());
+        return Ok(ranged.once(Reader::Driver(lease), hands, Snapshot::PerRange).await?.ok());
     }
     match DB::DIALECT {
         Dialect::Postgres => {
             let steady = &ranged.core.shapes.steady;
             if let Some(snapshot) = steady.expected() {
-                match ranged.once(lease, hands, Snapshot::Expected(snapshot)).await? {
+                match ranged.once(Reader::Driver(lease), hands, Snapshot::Expected(snapshot)).await? {
                     Ok(got) => return Ok(Some(got)),
                     Err(Trouble::Failed) => return Ok(None),
                     Err(Trouble::Moved | Trouble::Silent) => steady.moved(),
                 }
             }
             if !pays.exports() {
-                match ranged.once(lease, hands, Snapshot::Column).await? {
+                match ranged.once(Reader::Driver(lease), hands, Snapshot::Column).await? {
                     Ok(got) => return Ok(Some(got)),
                     Err(Trouble::Failed) => return Ok(None),
                     Err(Trouble::Moved) => pays.moved(),
@@ -128,7 +139,7 @@ where
             }
             let Some(name) = begin_snapshot(lease).await? else { return Ok(None) };
             let Some(name) = name else { return Ok(None) };
-            let got = ranged.once(lease, hands, Snapshot::Exported(name)).await?.ok();
+            let got = ranged.once(Reader::Driver(lease), hands, Snapshot::Exported(name)).await?.ok();
             lease.end_transaction().await?;
             Ok(got)
         }
@@ -143,7 +154,7 @@ where
             if begin_snapshot(lease).await?.is_none() {
                 return Ok(None);
             }
-            let got = ranged.once(lease, hands, Snapshot::Version(version)).await?.ok();
+            let got = ranged.once(Reader::Driver(lease), hands, Snapshot::Version(version)).await?.ok();
             lease.end_transaction().await?;
             Ok(got)
         }
@@ -169,12 +180,55 @@ async fn begin_snapshot<DB: SqlDatabase>(lease: &mut Lease<DB>) -> Result<Option
 impl<DB, W> Ranged<'_, DB, W>
 where
     DB: SqlDatabase,
-    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+    W: Rendering<Item = DB::Item>,
 {
+    /// Reads the page with statements that are stepped where their rows are used.
+    async fn stepped(
+        &self,
+        lease: &mut Lease<DB>,
+        hands: usize,
+        stepwise: Stepwise,
+    ) -> Result<Option<Got>, ListError> {
+        let core = self.core;
+        let snapshot = if self.request.consistency == Consistency::PerRange {
+            Snapshot::PerRange
+        } else {
+            if let Err(error) = DB::watch(&core.sentinel, &core.source).await {
+                tracing::warn!(%error, "nobody tells whether others wrote; the page is one statement");
+                return Ok(None);
+            }
+            match DB::version(&core.sentinel) {
+                Some(version) => Snapshot::Version(version),
+                None => return Ok(None),
+            }
+        };
+        let keeps = snapshot != Snapshot::PerRange;
+        let Some(mut hand) = lease.hand(keeps).await? else {
+            lease.left_transaction();
+            return Ok(None);
+        };
+        if let Some(thousands) = stepwise.limit {
+            hand.limit_steps(thousands);
+        }
+        if keeps && let Err(error) = hand.begin() {
+            tracing::debug!(%error, "there is no snapshot to share; the page is one statement");
+            drop(hand);
+            lease.left_transaction();
+            return Ok(None);
+        }
+        let got = self.once(Reader::Here(&mut hand, stepwise), hands, snapshot).await;
+        let left = keeps && hand.commit().is_ok();
+        drop(hand);
+        if left {
+            lease.left_transaction();
+        }
+        Ok(got?.ok())
+    }
+
     /// Reads the page once, the readers coming to one snapshot this way.
     async fn once(
         &self,
-        lease: &mut Lease<DB>,
+        mut reader: Reader<'_, '_, DB>,
         hands: usize,
         snapshot: Snapshot,
     ) -> Result<Result<Got, Trouble>, ListError> {
@@ -205,6 +259,8 @@ where
             },
             work: Arc::clone(self.work),
             snapshot,
+            values: self.stepwise.map(|_| self.values.to_vec()),
+            stops: Stops::default(),
             cancel: self.core.halted.child_token(),
             helpers: AtomicUsize::new(0),
         });
@@ -217,7 +273,11 @@ where
         }
         while let Some(mut claim) = job.chunks.claim(1) {
             let Some(part) = claim.take().pop() else { break };
-            match self.own_part(&job, lease, part).await {
+            let read = match &mut reader {
+                Reader::Driver(lease) => self.own_part(&job, lease, part).await,
+                Reader::Here(hand, stepwise) => self.own_part_here(&job, *hand, *stepwise, part).await,
+            };
+            match read {
                 Ok(piece) => claim.finish(Ok(piece)),
                 Err(failure) => {
                     let lost = matches!(&failure, Failure::Error(error) if error.is_lost::<DB>());
@@ -262,6 +322,59 @@ where
         fed.map_err(Failure::Error)?;
         Ok(Piece::new(part, finished.outs, seen))
     }
+
+    /// Reads a range as the owner, stepping its statement.
+    async fn own_part_here(
+        &self,
+        job: &Ranges<DB, W>,
+        hand: &mut DB::Hand<'_>,
+        stepwise: Stepwise,
+        part: Part,
+    ) -> Result<Piece, Failure<ListError>> {
+        let (sql, values) = job.planned(part)?;
+        prepare::<DB>(hand, &sql, &values)?;
+        if stepwise.in_place {
+            tokio::task::block_in_place(|| hand.step_ahead());
+        }
+        let wish = Wish { execution: Execution::Sequential, quiet: true, ..Wish::default() };
+        let expected = usize::try_from(part.rows).unwrap_or(usize::MAX);
+        let mut owner = Owner::new(self.core, Arc::clone(self.work), self.model, wish, expected);
+        owner.pace(Reading::READY);
+        let mut rows = Rows::<DB>::stepped(hand, job.look(part));
+        let fed = owner.feed(Pin::new(&mut rows)).await;
+        let seen = mem::take(&mut rows.seen);
+        let finished = owner.finish().await?;
+        fed.map_err(Failure::Error)?;
+        if seen.stalled {
+            self.shape.stall();
+            return Err(Failure::Error(stalled()));
+        }
+        Ok(Piece::new(part, finished.outs, seen))
+    }
+}
+
+/// Prepares a range's statement to be stepped here.
+fn prepare<DB: SqlDatabase>(
+    hand: &mut DB::Hand<'_>,
+    sql: &str,
+    values: &[KeyValue],
+) -> Result<(), Failure<ListError>> {
+    match hand.prepare(sql, values) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::Error(ListError::Statement("it cannot be stepped here".into()))),
+        Err(error) => Err(Failure::Error(error.into())),
+    }
+}
+
+/// A range that cannot be read on: the page is one statement then, whose answer counts.
+fn stalled() -> ListError {
+    ListError::Statement("its step takes long".into())
+}
+
+/// How the owner reads its ranges.
+enum Reader<'r, 'c, DB: SqlDatabase> {
+    Driver(&'r mut Lease<DB>),
+    Here(&'r mut DB::Hand<'c>, Stepwise),
 }
 
 /// The ranges' pieces as a page, if they saw the same snapshot.
@@ -347,6 +460,10 @@ struct Ranges<DB: SqlDatabase, W: Work> {
     read: Read,
     work: Arc<W>,
     snapshot: Snapshot,
+    /// The filters' values, if the readers step their statements.
+    values: Option<Vec<KeyValue>>,
+    /// Stops those that do.
+    stops: Stops,
     cancel: CancellationToken,
     /// Workers that took a range.
     helpers: AtomicUsize,
@@ -364,6 +481,7 @@ impl<DB: SqlDatabase, W: Work> Drop for Published<'_, DB, W> {
         self.job.chunks.close();
         if !self.finished {
             self.job.cancel.cancel();
+            self.job.stops.stop();
         }
     }
 }
@@ -379,9 +497,9 @@ struct Progress {
 impl<DB, W> Ranges<DB, W>
 where
     DB: SqlDatabase,
-    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+    W: Rendering<Item = DB::Item>,
 {
-    fn statement(&self, part: Part, tag: Option<i64>) -> Result<Statement<DB>, Failure<ListError>> {
+    fn plan(&self, part: Part, tag: Option<i64>) -> Planned {
         let read = Read {
             skip: Some(part.skip),
             rows: Some(part.rows + part.ahead),
@@ -389,8 +507,19 @@ where
             tag,
             ..self.read.clone()
         };
-        let planned = plan::statement(&self.parts, &read);
-        super::query::bind::<DB>(&self.arguments, planned, &self.cursor).map_err(Failure::Error)
+        plan::statement(&self.parts, &read)
+    }
+
+    /// A range's statement, to be stepped here.
+    fn planned(&self, part: Part) -> Result<(String, Vec<KeyValue>), Failure<ListError>> {
+        let planned = self.plan(part, None);
+        let filters = self.values.as_deref().unwrap_or_default();
+        let values = super::query::values(filters, &planned, &self.cursor).map_err(Failure::Error)?;
+        Ok((planned.sql, values))
+    }
+
+    fn statement(&self, part: Part, tag: Option<i64>) -> Result<Statement<DB>, Failure<ListError>> {
+        super::query::bind::<DB>(&self.arguments, self.plan(part, tag), &self.cursor).map_err(Failure::Error)
     }
 
     fn look(&self, part: Part) -> Look {
@@ -402,8 +531,75 @@ where
         }
     }
 
+    /// Takes ranges as a worker that steps their statements, until none waits.
+    async fn help_here(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) {
+        let Ok(Some(mut hand)) = DB::hand(connection).await else { return };
+        if let Snapshot::Version(version) = &self.snapshot {
+            let begun = hand.begin();
+            at.in_transaction = hand.in_transaction();
+            if begun.is_err() || DB::version(&self.core.sentinel) != Some(*version) {
+                at.in_transaction = hand.commit().is_err() && at.in_transaction;
+                return;
+            }
+        }
+        let mut counted = false;
+        while let Some(mut claim) = self.chunks.claim(1) {
+            let Some(part) = claim.take().pop() else { break };
+            if !mem::replace(&mut counted, true) {
+                self.helpers.fetch_add(1, Ordering::Relaxed);
+            }
+            match self.read_part_here(&mut hand, part) {
+                Ok(piece) => claim.finish(Ok(piece)),
+                Err(failure) => {
+                    at.lost = matches!(&failure, Failure::Error(error) if error.is_lost::<DB>());
+                    claim.finish(Err(Failure::Error(())));
+                    break;
+                }
+            }
+        }
+        if at.in_transaction && !self.stops.is_stopped() && hand.commit().is_ok() {
+            at.in_transaction = false;
+        }
+    }
+
+    /// Reads a range, decoding each row where it is stepped, into the same memory.
+    fn read_part_here(&self, hand: &mut DB::Hand<'_>, part: Part) -> Result<Piece, Failure<ListError>> {
+        let (sql, values) = self.planned(part)?;
+        prepare::<DB>(hand, &sql, &values)?;
+        let look = self.look(part);
+        let mut seen = Seen::default();
+        let mut outs = Vec::new();
+        let expected = usize::try_from(part.rows).unwrap_or(usize::MAX);
+        let mut out = guarded(|| Ok(self.work.begin(expected)))?;
+        let mut row = None;
+        loop {
+            match hand.next_into(&mut row) {
+                Ok(Next::Row(())) if self.stops.is_stopped() => return Err(Failure::Error(stalled())),
+                Ok(Next::Row(())) if seen.rows < look.rows => {
+                    let Some(row) = &row else { continue };
+                    seen.see::<DB>(&look, row).map_err(Failure::Error)?;
+                    guarded(|| self.work.add_row(row, &mut out))?;
+                    if self.work.is_full(&out) {
+                        let left = usize::try_from(part.rows - seen.rows).unwrap_or(usize::MAX);
+                        outs.push(mem::replace(&mut out, guarded(|| Ok(self.work.begin(left)))?));
+                    }
+                }
+                Ok(Next::Row(())) => seen.more = true,
+                Ok(Next::End) => break,
+                Ok(Next::Stalled) => return Err(Failure::Error(stalled())),
+                Err(error) => return Err(Failure::Error(seen.fail::<DB>(&look, error))),
+            }
+        }
+        outs.push(out);
+        seen.ended = true;
+        Ok(Piece::new(part, outs, seen))
+    }
+
     /// Takes ranges as a worker until none waits.
     async fn help(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) {
+        if self.values.is_some() {
+            return self.help_here(connection, at).await;
+        }
         if !self.join(connection, at).await {
             return;
         }
@@ -484,16 +680,20 @@ where
 impl<DB, W> Run<DB> for Ranges<DB, W>
 where
     DB: SqlDatabase,
-    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+    W: Rendering<Item = DB::Item>,
 {
     fn run(&self, worker: &mut Worker<DB>) {
         if self.cancel.is_cancelled() || self.chunks.waiting() == 0 {
             return;
         }
-        let used = worker.with_connection(|runtime, connection| {
+        let used = worker.with_connection(|runtime, connection, guard| {
             let mut at = Progress::default();
-            let helping = self.cancel.run_until_cancelled(self.help(connection, &mut at));
-            let _cancelled = runtime.block_on(helping);
+            {
+                // A statement that is stepped here is stopped by its connection's flag, not by being dropped.
+                let _stopped_with_others = self.stops.enter(guard);
+                let helping = self.cancel.run_until_cancelled(self.help(connection, &mut at));
+                let _cancelled = runtime.block_on(helping);
+            }
             let condition = match at {
                 Progress { lost: true, .. } => Condition::Dirty,
                 Progress { busy: false, in_transaction: false, .. } => Condition::Clean,

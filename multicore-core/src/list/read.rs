@@ -16,22 +16,19 @@ use super::lease::Lease;
 use super::page::List;
 use super::paging::{Around, Paging, Start};
 use super::plan::{self, Read};
-use super::query::{Consistency, Request, Statement, Strategy};
+use super::query::{self, Consistency, Request, Statement, Strategy};
 use super::ranges::{self, Got, Ranged};
-use super::render::{Elements, array};
+use super::render::{Elements, Rendering, array};
 use super::rows::{Look, Rows, Seen};
 use super::shape::{Pays, Shape};
-use super::strategy::{self, Case};
+use super::stepped::{self, SteppedPage, Stepping};
+use super::strategy::{self, Case, SHALLOW, Stepwise};
 use super::survey;
 use crate::admission::cost::CostModel;
 use crate::core::Core;
 use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
-use crate::job::Work;
 use crate::job::owner::Owner;
 use crate::mode::Execution;
-
-/// Up to this depth a statement that takes its rows off an index soon ends by itself.
-const SHALLOW: u64 = 1_000;
 
 /// One page being read.
 pub(super) struct PageRead<'a, DB: SqlDatabase, W> {
@@ -42,12 +39,14 @@ pub(super) struct PageRead<'a, DB: SqlDatabase, W> {
     model: &'a CostModel,
     /// The keys' values where the page starts, if it starts at a cursor.
     cursor: Vec<KeyValue>,
+    /// The filters' values, for a statement that is stepped here.
+    values: Vec<KeyValue>,
 }
 
 impl<'a, DB, W> PageRead<'a, DB, W>
 where
     DB: SqlDatabase,
-    W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+    W: Rendering<Item = DB::Item>,
 {
     pub(super) fn new(
         core: &'a Arc<Core<DB>>,
@@ -56,7 +55,7 @@ where
         work: &'a Arc<W>,
         model: &'a CostModel,
     ) -> Self {
-        PageRead { core, request, paging, work, model, cursor: Vec::new() }
+        PageRead { core, request, paging, work, model, cursor: Vec::new(), values: Vec::new() }
     }
 
     /// Reads the page once, on a connection of the application's pool.
@@ -80,8 +79,14 @@ where
             Err(error) => return Err(lease.refused(error)),
         };
         let plan = survey::plan(&shape, lease.connection(), &self.request, &read).await?;
-        let soon = plan == PlanKind::Ordered && shape.facts.prompt && read.skip.unwrap_or(0) < SHALLOW;
-        let guard = lease.guard(&shape, plan, soon).await?;
+        let depth = read.skip.unwrap_or(0);
+        let soon = plan == PlanKind::Ordered && shape.facts.prompt && depth < SHALLOW;
+        let stepwise = stepped::stepwise(lease, &shape, &self.request, plan, depth, &mut self.values).await?;
+        let guard = match stepwise {
+            // It ends with the hand that steps it.
+            Some(_) => Guard::None,
+            None => lease.guard(&shape, plan, soon).await?,
+        };
         lease.ended();
         let literal = DB::DIALECT == Dialect::Postgres && read.skip.unwrap_or(0) == 0;
         let literal = literal && shape.keeps_length(self.paging.limit);
@@ -107,7 +112,7 @@ where
         let mut started = Instant::now();
         let mut got = None;
         if let (Some(hands), Some(pays)) = (hands, &pays) {
-            got = self.ranges(lease, &shape, pays, &read, &guard, hands).await?;
+            got = self.ranges(lease, &shape, pays, &read, &guard, stepwise, hands).await?;
             if got.is_none() {
                 pays.failed();
                 // What was in vain is not one statement's fault.
@@ -119,7 +124,8 @@ where
             None => {
                 let locate = plan == PlanKind::Ordered && self.may_locate(&shape, &read);
                 let read = Read { locate, ..read };
-                (self.single(lease, &shape, read, guard).await?, Strategy::Single)
+                let way = Way { guard, stepwise, plan, soon };
+                (self.single(lease, &shape, read, way).await?, Strategy::Single)
             }
         };
         if let (Some(_), Some(pays)) = (compared, &pays)
@@ -216,6 +222,7 @@ where
         pays: &Pays,
         read: &Read,
         guard: &Guard,
+        stepwise: Option<Stepwise>,
         hands: usize,
     ) -> Result<Option<Got>, ListError> {
         let ranged = Ranged {
@@ -227,6 +234,9 @@ where
             work: self.work,
             model: self.model,
             guard,
+            stepwise,
+            values: &self.values,
+            shape,
             pays,
         };
         let Some(mut got) = ranges::read(ranged, lease, hands).await? else { return Ok(None) };
@@ -240,10 +250,9 @@ where
         lease: &mut Lease<DB>,
         shape: &Shape,
         read: Read,
-        guard: Guard,
+        way: Way,
     ) -> Result<Got, ListError> {
         let planned = plan::statement(&self.request.parts, &read);
-        let Statement { sql, arguments } = self.request.bind(planned, &self.cursor)?;
         let look = Look {
             rows: self.paging.limit,
             keys: if read.keys { self.request.parts.keys.len() } else { 0 },
@@ -252,25 +261,34 @@ where
         };
         let expected = usize::try_from(self.paging.limit).unwrap_or(usize::MAX);
         let mut owner = Owner::new(self.core, Arc::clone(self.work), self.model, self.request.wish, expected);
-        let kept = !self.core.transaction_pooling;
-        let flowing = lease.flowing();
-        let stream = DB::rows(lease.begin(guard), sql, arguments, kept);
-        let mut rows = Rows::<DB>::new(stream, look).telling(flowing);
-        let fed = if read.backward {
-            // Read from the end, and turned around before anyone sees them.
-            match collect(&mut rows).await {
-                Ok(mut all) => {
-                    all.reverse();
-                    owner.fill(all);
-                    Ok(())
-                }
-                Err(error) => Err(error),
+        let mut done = None;
+        let mut before = Seen::default();
+        if let Some(stepwise) = way.stepwise {
+            let values = query::values(&self.values, &planned, &self.cursor)?;
+            let stepping = SteppedPage { sql: &planned.sql, values: &values, look, backward: read.backward };
+            match stepping.read(lease, shape, stepwise, &mut owner).await? {
+                Stepping::Done(fed, seen) => done = Some((fed, seen)),
+                // On the same snapshot, and of a total order: so it gives the same rows first.
+                Stepping::Behind(seen) => before = seen,
             }
-        } else {
-            owner.feed(Pin::new(&mut rows)).await
+        }
+        let (fed, seen) = match done {
+            Some(done) => done,
+            None => {
+                let guard = match way.stepwise {
+                    Some(_) => lease.guard(shape, way.plan, way.soon).await?,
+                    None => way.guard,
+                };
+                let Statement { sql, arguments } = self.request.bind(planned, &self.cursor)?;
+                owner.pace(DB::READING);
+                let flowing = lease.flowing();
+                let kept = !self.core.transaction_pooling;
+                let stream = DB::rows(lease.begin(guard), sql, arguments, kept);
+                let mut rows = Rows::<DB>::new(stream, look).behind(before).telling(flowing);
+                let fed = feed(&mut owner, &mut rows, read.backward).await;
+                (fed, mem::take(&mut rows.seen))
+            }
         };
-        let seen = mem::take(&mut rows.seen);
-        drop(rows);
         let mut count = Ok(None);
         if seen.ended {
             lease.ended();
@@ -359,10 +377,37 @@ where
     }
 }
 
-async fn collect<DB: SqlDatabase>(rows: &mut Rows<'_, DB>) -> Result<Vec<DB::Row>, ListError> {
+/// How one statement is read.
+struct Way {
+    guard: Guard,
+    /// If it is stepped here: how.
+    stepwise: Option<Stepwise>,
+    plan: PlanKind,
+    soon: bool,
+}
+
+/// Works on a statement's rows.
+pub(super) async fn feed<DB, W>(
+    owner: &mut Owner<'_, DB, W>,
+    rows: &mut Rows<'_, DB>,
+    backward: bool,
+) -> Result<(), ListError>
+where
+    DB: SqlDatabase,
+    W: Rendering<Item = DB::Item>,
+{
+    if !backward {
+        return owner.feed(Pin::new(rows)).await;
+    }
+    // Read from the end, and turned around before anyone sees them.
     let mut all = Vec::new();
     while let Some(row) = std::future::poll_fn(|context| Pin::new(&mut *rows).poll_next(context)).await {
         all.push(row?);
     }
-    Ok(all)
+    if rows.seen.stalled {
+        return Ok(());
+    }
+    all.reverse();
+    owner.fill(all);
+    Ok(())
 }

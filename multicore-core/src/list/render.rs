@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use serde::Serialize;
-use sqlx::FromRow;
 
 use super::ListError;
 use super::format::{CsvRows, Format, csv_header, csv_rows, encode_error};
-use crate::db::SqlDatabase;
+use super::query::Decode;
+use crate::db::{Database, SqlDatabase};
 use crate::job::Work;
 
 /// A chunk that the owner adds to is closed beyond this size: a few socket writes' worth, and small
@@ -21,8 +21,9 @@ pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 const ROW_BYTES: usize = 256;
 
 /// Decodes, renders and encodes rows.
-pub(super) struct Render<DB, R, V, F> {
+pub(super) struct Render<DB: Database, R, V, F> {
     render: F,
+    decode: Decode<R, DB>,
     format: Format,
     /// The line with the names of the fields, in a format that has one.
     header: OnceLock<Vec<u8>>,
@@ -31,14 +32,15 @@ pub(super) struct Render<DB, R, V, F> {
     /// Whether the bytes of a batch are counted, which a page need not: its length bounds it.
     streamed: bool,
     batch_bytes: AtomicUsize,
-    types: PhantomData<fn(DB, R) -> V>,
+    types: PhantomData<fn() -> V>,
 }
 
-impl<DB, R, V, F> Render<DB, R, V, F> {
+impl<DB: Database, R, V, F> Render<DB, R, V, F> {
     /// For a page; `row_bytes` is what a row of the route's last pages needed.
-    pub(super) fn new(render: F, row_bytes: Option<usize>) -> Self {
+    pub(super) fn new(decode: Decode<R, DB>, render: F, row_bytes: Option<usize>) -> Self {
         Render {
             render,
+            decode,
             format: Format::JsonArray,
             header: OnceLock::new(),
             row_bytes: AtomicUsize::new(row_bytes.unwrap_or(ROW_BYTES)),
@@ -49,13 +51,21 @@ impl<DB, R, V, F> Render<DB, R, V, F> {
     }
 
     /// For an export.
-    pub(super) fn streamed(render: F, format: Format, row_bytes: Option<usize>) -> Self {
-        Render { format, streamed: true, ..Render::new(render, row_bytes) }
+    pub(super) fn streamed(
+        decode: Decode<R, DB>,
+        render: F,
+        format: Format,
+        row_bytes: Option<usize>,
+    ) -> Self {
+        Render { format, streamed: true, ..Render::new(decode, render, row_bytes) }
     }
 }
 
-/// What an export asks of the work besides doing it.
+/// What lists ask of the work besides doing it.
 pub(super) trait Rendering: Work<Out = Elements, Error = ListError> {
+    /// Adds a row whose memory is used again.
+    fn add_row(&self, row: &Self::Item, out: &mut Elements) -> Result<(), ListError>;
+
     /// What a row needed last, in bytes.
     fn row_bytes(&self) -> usize;
 
@@ -94,11 +104,11 @@ impl Elements {
 impl<DB, R, V, F> Work for Render<DB, R, V, F>
 where
     DB: SqlDatabase,
-    R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row> + 'static,
+    R: 'static,
     V: Serialize + 'static,
     F: Fn(R) -> V + Send + Sync + 'static,
 {
-    type Item = <DB as sqlx::Database>::Row;
+    type Item = DB::Item;
     type Out = Elements;
     type Error = ListError;
 
@@ -114,7 +124,23 @@ where
     }
 
     fn add(&self, row: Self::Item, out: &mut Elements) -> Result<(), ListError> {
-        let row = R::from_row(&row).map_err(|error| ListError::Decode(error.into()))?;
+        self.add_row(&row, out)
+    }
+
+    fn is_full(&self, out: &Elements) -> bool {
+        out.len() >= CHUNK_BYTES
+    }
+}
+
+impl<DB, R, V, F> Rendering for Render<DB, R, V, F>
+where
+    DB: SqlDatabase,
+    R: 'static,
+    V: Serialize + 'static,
+    F: Fn(R) -> V + Send + Sync + 'static,
+{
+    fn add_row(&self, row: &Self::Item, out: &mut Elements) -> Result<(), ListError> {
+        let row = (self.decode)(row).map_err(|error| ListError::Decode(error.into()))?;
         let view = (self.render)(row);
         let before = out.len();
         if let Some(csv) = &mut out.csv {
@@ -142,18 +168,6 @@ where
         Ok(())
     }
 
-    fn is_full(&self, out: &Elements) -> bool {
-        out.len() >= CHUNK_BYTES
-    }
-}
-
-impl<DB, R, V, F> Rendering for Render<DB, R, V, F>
-where
-    DB: SqlDatabase,
-    R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row> + 'static,
-    V: Serialize + 'static,
-    F: Fn(R) -> V + Send + Sync + 'static,
-{
     fn row_bytes(&self) -> usize {
         self.row_bytes.load(Ordering::Relaxed)
     }

@@ -5,17 +5,15 @@ use std::error::Error;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sqlx::FromRow;
 
 use super::ListError;
 use super::page::List;
 use super::paging::{Paging, Start};
 use super::query::{ListQuery, Request, number};
 use super::read::PageRead;
-use super::render::{Elements, Render};
+use super::render::{Render, Rendering};
 use crate::admission::cost::CostModel;
 use crate::db::SqlDatabase;
-use crate::job::Work;
 use crate::pool::Multicore;
 use crate::task::within;
 
@@ -44,15 +42,16 @@ impl<DB: SqlDatabase> Multicore<DB> {
         render: F,
     ) -> Result<List, ListError>
     where
-        R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row> + 'static,
+        R: 'static,
         V: Serialize + 'static,
         F: Fn(R) -> V + Send + Sync + 'static,
     {
+        let decode = query.decode();
         let request = query.request()?;
         let paging = page.into();
         let limit = [self.core.timeout, request.timeout].into_iter().flatten().min();
         let model = self.core.costs.of::<Render<DB, R, V, F>>();
-        let work = Arc::new(Render::<DB, R, V, F>::new(render, model.item_bytes()));
+        let work = Arc::new(Render::<DB, R, V, F>::new(decode, render, model.item_bytes()));
         let read = self.read(request, &paging, &work, model);
         match limit {
             None => read.await,
@@ -68,7 +67,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         model: &CostModel,
     ) -> Result<List, ListError>
     where
-        W: Work<Item = <DB as sqlx::Database>::Row, Out = Elements, Error = ListError>,
+        W: Rendering<Item = DB::Item>,
     {
         number("limit", paging.limit)?;
         if let Start::Offset(offset) = paging.start {

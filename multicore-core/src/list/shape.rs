@@ -3,7 +3,7 @@
 //! kept for the pool's life.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
@@ -21,6 +21,10 @@ const MOST_SHAPES: usize = 1_024;
 /// A program asks for pages of few lengths; what strangers ask for must not fill the connections' caches of
 /// statements, a hundred each.
 const MOST_LENGTHS: usize = 4;
+/// For how many pages the driver steps a query that has stalled where it was stepped: what was spent there
+/// until it stalled is then no more than a hundredth of them.
+const STALLED_FOR: u32 = 64;
+
 /// The shapes of one pool, by their text, and what is known of tables.
 #[derive(Default)]
 pub(crate) struct Shapes {
@@ -53,6 +57,8 @@ pub(crate) struct Shape {
     pub(super) snapshots: bool,
     /// The types that cursors' values are cast to.
     pub(super) casts: OnceCell<Vec<Option<String>>>,
+    /// For so many pages more the driver steps it, since it stalled where it was stepped here.
+    stalled: AtomicU32,
     /// By magnitude: asking once is the rule, so that a page finds its answer without a lock.
     plans: [OnceLock<PlanKind>; u64::BITS as usize + 1],
     /// The lengths of pages that stand in the text of statements.
@@ -70,6 +76,7 @@ impl Shape {
             proven,
             snapshots,
             casts: OnceCell::new(),
+            stalled: AtomicU32::new(0),
             plans: [const { OnceLock::new() }; u64::BITS as usize + 1],
             lengths: [const { OnceLock::new() }; MOST_LENGTHS],
             pays: RwLock::default(),
@@ -79,6 +86,22 @@ impl Shape {
     /// Whether the page may be read from a row that is found by its keys, and in ranges.
     pub(super) fn splits(&self) -> bool {
         self.facts.splits.is_ok() && self.proven
+    }
+
+    /// Whether a statement of it may be stepped where its rows are used, as far as is known of it: it has not
+    /// stalled of late.
+    pub(super) fn flows(&self) -> bool {
+        let left = self.stalled.load(Ordering::Relaxed);
+        if left > 0 {
+            // Two at once may count as one.
+            self.stalled.store(left - 1, Ordering::Relaxed);
+        }
+        left == 0
+    }
+
+    /// A statement of it stalled where it was stepped.
+    pub(super) fn stall(&self) {
+        self.stalled.store(STALLED_FOR, Ordering::Relaxed);
     }
 
     /// How a page of about this length is run, if that was asked before.

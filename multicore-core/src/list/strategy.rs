@@ -19,6 +19,37 @@ const TRYING: u64 = 50;
 /// Ranges must be this many hundredths of one statement's time to be worth the connections.
 const WORTH: u64 = 95;
 
+/// Up to this depth a statement that takes its rows off an index soon has its first one.
+pub(crate) const SHALLOW: u64 = 1_000;
+/// How many thousand instructions of the database one step may take on an async thread: half a millisecond.
+const STEP: u32 = 50;
+/// And with the thread's other tasks moved elsewhere: some fifty milliseconds, in which nobody could cancel.
+const STEP_IN_PLACE: u32 = 5_000;
+
+/// How a statement is stepped on the thread that uses its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stepwise {
+    /// How many thousand instructions a step may take before the driver takes over; none if each surely ends
+    /// soon by itself.
+    pub(crate) limit: Option<u32>,
+    /// Whether the first step may take long, and is taken with the thread's other tasks moved elsewhere.
+    pub(crate) in_place: bool,
+}
+
+/// How to step a statement whose rows come off an index. `prompt` says that each comes soon after the last,
+/// `can_move` that the async thread's other tasks can move.
+pub(crate) fn stepwise(prompt: bool, skip: u64, can_move: bool) -> Stepwise {
+    let deep = skip >= SHALLOW;
+    // Where it cannot be told how long the rows before take, the driver's thread may as well wait for them.
+    let in_place = deep && can_move && prompt;
+    let limit = match (prompt, deep) {
+        (true, false) => None,
+        _ if in_place => Some(STEP_IN_PLACE),
+        _ => Some(STEP),
+    };
+    Stepwise { limit, in_place }
+}
+
 /// What speaks for ranges and against them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
@@ -92,6 +123,21 @@ mod tests {
             ranges,
             by_single: TRIES,
             by_ranges: TRIES,
+        }
+    }
+
+    #[test]
+    fn what_may_hold_the_thread_is_limited_or_has_it_for_itself() {
+        for (prompt, skip, can_move, limit, in_place) in [
+            (true, 0, true, None, false),
+            (true, SHALLOW - 1, false, None, false),
+            (true, SHALLOW, true, Some(STEP_IN_PLACE), true),
+            (true, SHALLOW, false, Some(STEP), false),
+            (false, 0, true, Some(STEP), false),
+            (false, SHALLOW, true, Some(STEP), false),
+        ] {
+            let want = Stepwise { limit, in_place };
+            assert_eq!(stepwise(prompt, skip, can_move), want, "{prompt} {skip} {can_move}");
         }
     }
 

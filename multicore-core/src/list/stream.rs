@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_core::Stream;
 use serde::Serialize;
-use sqlx::FromRow;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ListError;
@@ -25,12 +24,16 @@ use super::lease::Lease;
 use super::plan::{self, Read};
 use super::query::{ListQuery, Request, Statement};
 use super::render::{Elements, Render, Rendering};
-use super::rows::{Look, Rows};
+use super::rows::{Look, Rows, Seen};
+use super::shape::Shape;
+use super::stepped;
+use super::strategy::Stepwise;
 use super::survey;
 use crate::admission::cost::CostModel;
 use crate::core::Core;
-use crate::db::SqlDatabase;
+use crate::db::{Reading, SqlDatabase, Stepping as _};
 use crate::job::owner::{Owner, Wish};
+use crate::list::cursor::KeyValue;
 use crate::mode::{Mode, Reason};
 use crate::pool::Multicore;
 use crate::task::within;
@@ -136,13 +139,14 @@ impl<DB: SqlDatabase> Multicore<DB> {
         format: Format,
     ) -> Result<Export, ListError>
     where
-        R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row> + 'static,
+        R: 'static,
         V: Serialize + 'static,
         F: Fn(R) -> V + Send + Sync + 'static,
     {
+        let decode = query.decode();
         let request = Arc::new(query.request()?);
         let model = self.core.costs.of::<Render<DB, R, V, F>>();
-        let work = Arc::new(Render::<DB, R, V, F>::streamed(render, format, model.item_bytes()));
+        let work = Arc::new(Render::<DB, R, V, F>::streamed(decode, render, format, model.item_bytes()));
         // One that is beyond what a clock can say is none.
         let until = request.timeout.and_then(|after| Some((after, Instant::now().checked_add(after)?)));
         let mut retried = false;
@@ -216,7 +220,7 @@ struct Maker<DB: SqlDatabase, W> {
 impl<DB, W> Maker<DB, W>
 where
     DB: SqlDatabase,
-    W: Rendering<Item = <DB as sqlx::Database>::Row>,
+    W: Rendering<Item = DB::Item>,
 {
     async fn make(mut self) -> Result<(), ListError> {
         let Some((after, until)) = self.until else { return self.read().await };
@@ -241,51 +245,101 @@ where
             Err(error) => return Err(lease.refused(error)),
         };
         let plan = survey::plan(&shape, lease.connection(), &request, &Read::default()).await?;
-        let guard = lease.guard(&shape, plan, false).await?;
-        let planned = plan::statement(&request.parts, &Read { tag: guard.tag(), ..Read::default() });
-        let Statement { sql, arguments } = request.bind(planned, &[])?;
+        let mut values = Vec::new();
+        let stepwise = stepped::stepwise(lease, &shape, &request, plan, 0, &mut values).await?;
         let look = Look { rows: u64::MAX, filtered: request.parts.bound > 0, ..Look::default() };
-        let flowing = lease.flowing();
-        let stream = DB::rows(lease.begin(guard), sql, arguments, !core.transaction_pooling);
-        let mut rows = Rows::<DB>::new(stream, look).telling(flowing);
-        let done = self.batches(&core, &mut rows).await;
-        let ended = rows.seen.ended;
-        drop(rows);
-        if ended {
-            lease.ended();
+        let mut made = Made::default();
+        let mut before = Seen::default();
+        if let Some(stepwise) = stepwise {
+            before = self.step(lease, &shape, stepwise, &values, look, &mut made).await?;
         }
-        let mode = done?;
-        core.decisions.count(mode);
+        if !before.ended {
+            let guard = lease.guard(&shape, plan, false).await?;
+            let planned = plan::statement(&request.parts, &Read { tag: guard.tag(), ..Read::default() });
+            let Statement { sql, arguments } = request.bind(planned, &[])?;
+            let flowing = lease.flowing();
+            let stream = DB::rows(lease.begin(guard), sql, arguments, !core.transaction_pooling);
+            let mut rows = Rows::<DB>::new(stream, look).behind(before).telling(flowing);
+            let done = self.batches(&core, &mut rows, DB::READING, &mut made).await;
+            let ended = rows.seen.ended;
+            drop(rows);
+            if ended {
+                lease.ended();
+            }
+            done?;
+        }
+        let close = self.format.close(made.opened);
+        if !close.is_empty() || self.told.is_some() {
+            self.give(Bytes::from_static(close), made.mode).await;
+        }
+        core.decisions.count(made.mode);
         lease.end_transaction().await
     }
 
-    /// Makes batch after batch until the rows end; how they were made, all in all.
-    async fn batches(&mut self, core: &Core<DB>, rows: &mut Rows<'_, DB>) -> Result<Mode, ListError> {
-        let mut mode = Mode::Sequential(Reason::TooSmall);
-        let mut opened = false;
-        while !rows.seen.ended {
+    /// Makes batches from a statement that is stepped here, as far as it comes.
+    async fn step(
+        &mut self,
+        lease: &mut Lease<DB>,
+        shape: &Shape,
+        stepwise: Stepwise,
+        values: &[KeyValue],
+        look: Look,
+        made: &mut Made,
+    ) -> Result<Seen, ListError> {
+        let core = Arc::clone(&self.core);
+        let planned = plan::statement(&self.request.parts, &Read::default());
+        let Some(mut hand) = lease.hand(stepwise.limit.is_some()).await? else {
+            lease.left_transaction();
+            return Ok(Seen::default());
+        };
+        let mut in_transaction = false;
+        let opened = stepped::open::<DB>(&mut hand, stepwise, &planned.sql, values, &mut in_transaction);
+        let (mut done, mut seen) = (Ok(()), Seen::default());
+        if opened {
+            let mut rows = Rows::<DB>::stepped(&mut hand, look);
+            done = self.batches(&core, &mut rows, Reading::READY, made).await;
+            seen = mem::take(&mut rows.seen);
+        }
+        if seen.stalled {
+            shape.stall();
+        } else if opened && in_transaction {
+            in_transaction = hand.commit().is_err();
+        }
+        drop(hand);
+        if !in_transaction {
+            lease.left_transaction();
+        }
+        done.map(|()| seen)
+    }
+
+    /// Makes batch after batch until the rows end, or stall.
+    async fn batches(
+        &mut self,
+        core: &Core<DB>,
+        rows: &mut Rows<'_, DB>,
+        pace: Reading,
+        made: &mut Made,
+    ) -> Result<(), ListError> {
+        while !rows.seen.ended && !rows.seen.stalled {
             let expected = self.batch_rows();
             let wish = Wish { execution: self.request.wish.execution, quiet: true, ..Wish::default() };
             let mut owner = Owner::new(core, Arc::clone(&self.work), &self.model, wish, expected);
+            owner.pace(pace);
             self.work.begin_batch();
             let batch = Batch { rows: &mut *rows, work: &*self.work, left: expected };
             let fed = owner.feed(pin!(batch)).await;
             let finished = owner.finish().await.map_err(unwrap_failure)?;
             fed?;
-            mode = together(mode, finished.mode);
+            made.mode = together(made.mode, finished.mode);
             let chunks = finished.outs.into_iter().filter(|out| out.rows > 0);
             for mut chunk in chunks.map(Elements::into_bytes) {
-                if !mem::replace(&mut opened, true) {
+                if !mem::replace(&mut made.opened, true) {
                     chunk = self.format.open(chunk, self.work.header());
                 }
-                self.give(chunk.into(), mode).await;
+                self.give(chunk.into(), made.mode).await;
             }
         }
-        let close = self.format.close(opened);
-        if !close.is_empty() || self.told.is_some() {
-            self.give(Bytes::from_static(close), mode).await;
-        }
-        Ok(mode)
+        Ok(())
     }
 
     /// Gives bytes to the reader, and waits until it has taken what was given before.
@@ -302,6 +356,20 @@ where
         let by_time = usize::try_from(BATCH_TIME.as_nanos() as u64 / cost).unwrap_or(usize::MAX);
         let by_bytes = BATCH_BYTES / self.work.row_bytes().max(1);
         by_time.min(by_bytes).clamp(*BATCH_ROWS.start(), *BATCH_ROWS.end())
+    }
+}
+
+/// What was made so far.
+struct Made {
+    /// How, all in all.
+    mode: Mode,
+    /// Whether there were bytes.
+    opened: bool,
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        Made { mode: Mode::Sequential(Reason::TooSmall), opened: false }
     }
 }
 
@@ -328,7 +396,7 @@ struct Batch<'r, 'c, DB: SqlDatabase, W> {
 impl<DB: SqlDatabase, W> Unpin for Batch<'_, '_, DB, W> {}
 
 impl<DB: SqlDatabase, W: Rendering> Stream for Batch<'_, '_, DB, W> {
-    type Item = Result<<DB as sqlx::Database>::Row, ListError>;
+    type Item = Result<DB::Item, ListError>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();

@@ -14,11 +14,11 @@ use example_app::schema::migrate;
 use example_app::seed::{SeedPlan, seed};
 use example_app::users::UserRow;
 use http_body_util::BodyExt;
-use multicore_axum::{Config, MulticoreLayer, SqlDatabase};
+use multicore_axum::{Config, ListRow, MulticoreLayer, SqlDatabase};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqlitePoolOptions;
-use sqlx::{FromRow, Pool, Sqlite};
+use sqlx::{Pool, Sqlite};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -43,8 +43,8 @@ pub(crate) async fn on_sqlite(users: u32, articles: u32) -> Service<Sqlite> {
 pub(crate) async fn on<DB>(pool: Pool<DB>, users: u32, articles: u32) -> Service<DB>
 where
     DB: AppDatabase + SqlDatabase,
-    for<'r> UserRow: FromRow<'r, DB::Row>,
-    for<'r> ArticleRow: FromRow<'r, DB::Row>,
+    UserRow: ListRow<DB>,
+    ArticleRow: ListRow<DB>,
 {
     migrate(&pool).await.unwrap();
     seed(&pool, SeedPlan { users, articles }, &mut Quiet).await.unwrap();

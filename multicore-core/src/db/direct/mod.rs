@@ -6,10 +6,12 @@
 //!
 //! - `statement`: the lock on the connection, and the statement under it; the only unsafe code
 //! - `row`: rows and values
+//! - `sentinel`: whether anybody wrote in between
 //! - `types`: which Rust types decode from them, and how: as from sqlx's
 //! - `stand_in`: what sqlx's traits want of a database besides rows
 
 mod row;
+mod sentinel;
 mod stand_in;
 mod statement;
 #[cfg(test)]
@@ -19,7 +21,9 @@ mod types;
 use std::fmt;
 
 pub use row::{DirectColumn, DirectRow, DirectTypeInfo, DirectValue, DirectValueRef};
-pub(crate) use statement::{Hand, Stepped};
+pub(crate) use sentinel::Sentinel;
+pub(crate) use statement::Hand;
+pub(crate) use statement::Stepped;
 
 /// SQLite, with rows that are read where they are used. It is the database of [`DirectRow`], for what is
 /// written for any database of sqlx's; nothing connects to it.

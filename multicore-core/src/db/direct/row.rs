@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sqlx::{ColumnIndex, Error, Row, TypeInfo, Value, ValueRef};
 
 use super::{Direct, Unconverted};
+use crate::list::cursor::KeyValue;
 
 /// Up to so many columns a name is looked for one after the other.
 const FEW: usize = 16;
@@ -65,6 +66,21 @@ impl Columns {
 }
 
 impl DirectRow {
+    pub(crate) fn width(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// A column's value, by what is stored.
+    pub(crate) fn key(&self, index: usize) -> Result<KeyValue, Utf8Error> {
+        Ok(match self.cell(index).content {
+            Content::Null => KeyValue::Null,
+            Content::Integer(number) => KeyValue::Int(number),
+            Content::Real(number) => KeyValue::Real(number),
+            Content::Text(text) => KeyValue::Text(std::str::from_utf8(text)?.to_owned()),
+            Content::Blob(bytes) => KeyValue::Blob(bytes.to_owned()),
+        })
+    }
+
     pub(super) fn cell(&self, index: usize) -> DirectValueRef<'_> {
         let bytes = |start, length| &self.bytes[start..start + length];
         let content = match self.cells[index] {

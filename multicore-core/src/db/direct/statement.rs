@@ -50,12 +50,15 @@ pub(crate) enum Stepped {
 }
 
 /// The hand on a connection: sqlx keeps off it meanwhile. It holds one statement at a time.
-pub(crate) struct Hand<'c> {
+#[doc(hidden)]
+pub struct Hand<'c> {
     // In this order: the statement is finalised while the lock is held.
     statement: Option<Prepared>,
     columns: Option<Arc<Columns>>,
     /// How many bytes of text the last row had.
     row_bytes: usize,
+    /// A step that was taken before anyone asked for it.
+    ahead: Option<Result<Stepped, Error>>,
     /// How often the running step was asked whether to go on, if that is limited.
     asked: Option<Arc<AtomicU32>>,
     limit: u32,
@@ -96,7 +99,15 @@ impl<'c> Hand<'c> {
             return Ok(None);
         }
         let lock = connection.lock_handle().await?;
-        Ok(Some(Hand { statement: None, columns: None, row_bytes: 0, asked: None, limit: 0, lock }))
+        Ok(Some(Hand {
+            statement: None,
+            columns: None,
+            row_bytes: 0,
+            ahead: None,
+            asked: None,
+            limit: 0,
+            lock,
+        }))
     }
 
     /// From now on a step ends as [`Stalled`](Stepped::Stalled) after about so many thousand instructions of
@@ -153,6 +164,7 @@ impl<'c> Hand<'c> {
     pub(crate) fn prepare(&mut self, sql: &str, values: &[KeyValue]) -> Result<bool, Error> {
         self.statement = None;
         self.columns = None;
+        self.ahead = None;
         self.begin_step();
         let Ok(length) = c_int::try_from(sql.len()) else { return Ok(false) };
         let database = self.lock.as_raw_handle().as_ptr();
@@ -235,6 +247,9 @@ impl<'c> Hand<'c> {
     /// # Errors
     /// The database's. The statement is gone then.
     pub(crate) fn step(&mut self) -> Result<Stepped, Error> {
+        if let Some(taken) = self.ahead.take() {
+            return taken;
+        }
         let Some(statement) = &self.statement else { return Ok(Stepped::End) };
         self.begin_step();
         // SAFETY: the statement is alive and has not ended (else it would be gone), the lock is held.
@@ -252,6 +267,12 @@ impl<'c> Hand<'c> {
         // Stepped again it would begin anew.
         self.statement = None;
         stepped
+    }
+
+    /// Takes the next step now, so that [`step`](Hand::step) finds it done.
+    pub(crate) fn step_ahead(&mut self) {
+        let taken = self.step();
+        self.ahead = Some(taken);
     }
 
     /// The row the statement is at.
@@ -340,9 +361,16 @@ impl<'c> Hand<'c> {
         columns
     }
 
+    /// Whether a transaction is open.
+    pub(crate) fn in_transaction(&mut self) -> bool {
+        // SAFETY: the lock is held.
+        unsafe { ffi::sqlite3_get_autocommit(self.lock.as_raw_handle().as_ptr()) == 0 }
+    }
+
     /// Ends the statement.
     pub(crate) fn close(&mut self) {
         self.statement = None;
+        self.ahead = None;
     }
 
     fn begin_step(&self) {
