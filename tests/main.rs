@@ -21,6 +21,7 @@ mod pool;
 mod ranges;
 mod readme;
 mod snapshots;
+mod stepping;
 mod strategies;
 mod support;
 mod tasks;

@@ -37,9 +37,11 @@
 //!
 //! | feature | what it brings |
 //! |---|---|
-//! | `sqlite` | lists from SQLite, through sqlx |
+//! | `sqlite` | lists from SQLite, its rows read where they are used, on sqlx's connections |
+//! | `sqlite-driver` | lists from SQLite, all rows through sqlx's driver: without unsafe code, and slower |
 //! | `postgres` | lists from PostgreSQL, through sqlx |
 //! | `mysql` | lists from MySQL and MariaDB, through sqlx |
+//! | `json`, `uuid` | rows of SQLite with such columns; they turn on sqlx's features of the same names |
 //!
 //! None is on by default; without any, a pool of `()` runs tasks, maps and ranges.
 

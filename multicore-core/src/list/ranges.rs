@@ -36,7 +36,7 @@ use super::render::{Elements, Rendering};
 use super::rows::{Look, Rows, Seen};
 use super::shape::{Pays, Shape};
 use super::stops::Stops;
-use super::strategy::{RANGE_ROWS, Stepwise};
+use super::strategy::{self, RANGE_ROWS, Stepwise};
 use crate::admission::cost::CostModel;
 use crate::core::Core;
 use crate::db::{Ask, Dialect, Guard, Next, Reading, SqlDatabase, Stepping as _};
@@ -67,8 +67,8 @@ pub(super) struct Ranged<'a, DB: SqlDatabase, W> {
     pub(super) work: &'a Arc<W>,
     pub(super) model: &'a CostModel,
     pub(super) guard: &'a Guard,
-    /// If its statements are stepped here: how, and with what values of the filters.
-    pub(super) stepwise: Option<Stepwise>,
+    /// Whether its statements are stepped here, and with what values of the filters.
+    pub(super) steps: bool,
     pub(super) values: &'a [KeyValue],
     pub(super) shape: &'a Shape,
     pub(super) pays: &'a Pays,
@@ -113,8 +113,8 @@ where
     W: Rendering<Item = DB::Item>,
 {
     let pays = ranged.pays;
-    if let Some(stepwise) = ranged.stepwise {
-        return ranged.stepped(lease, hands, stepwise).await;
+    if ranged.steps {
+        return ranged.stepped(lease, hands).await;
     }
     if ranged.request.consistency == Consistency::PerRange {
         return Ok(ranged.once(Reader::Driver(lease), hands, Snapshot::PerRange).await?.ok());
@@ -183,13 +183,11 @@ where
     W: Rendering<Item = DB::Item>,
 {
     /// Reads the page with statements that are stepped where their rows are used.
-    async fn stepped(
-        &self,
-        lease: &mut Lease<DB>,
-        hands: usize,
-        stepwise: Stepwise,
-    ) -> Result<Option<Got>, ListError> {
+    async fn stepped(&self, lease: &mut Lease<DB>, hands: usize) -> Result<Option<Got>, ListError> {
         let core = self.core;
+        // The owner may get the last range.
+        let last = self.read.skip.unwrap_or(0).saturating_add(self.length);
+        let stepwise = strategy::stepwise(self.shape.facts.prompt, last, core.can_move());
         let snapshot = if self.request.consistency == Consistency::PerRange {
             Snapshot::PerRange
         } else {
@@ -259,7 +257,7 @@ where
             },
             work: Arc::clone(self.work),
             snapshot,
-            values: self.stepwise.map(|_| self.values.to_vec()),
+            values: self.steps.then(|| self.values.to_vec()),
             stops: Stops::default(),
             cancel: self.core.halted.child_token(),
             helpers: AtomicUsize::new(0),

@@ -234,7 +234,7 @@ where
             work: self.work,
             model: self.model,
             guard,
-            stepwise,
+            steps: stepwise.is_some(),
             values: &self.values,
             shape,
             pays,

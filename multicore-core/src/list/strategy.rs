@@ -23,7 +23,10 @@ const WORTH: u64 = 95;
 pub(crate) const SHALLOW: u64 = 1_000;
 /// How many thousand instructions of the database one step may take on an async thread: half a millisecond.
 const STEP: u32 = 50;
-/// And with the thread's other tasks moved elsewhere: some fifty milliseconds, in which nobody could cancel.
+/// So many rows before a page may take a thousand instructions, each of some ten microseconds, where the
+/// thread's other tasks are elsewhere meanwhile.
+const PASSED_IN_A_THOUSAND: u64 = 10;
+/// And no more than these altogether: fifty milliseconds, in which nobody could cancel.
 const STEP_IN_PLACE: u32 = 5_000;
 
 /// How a statement is stepped on the thread that uses its rows.
@@ -39,13 +42,14 @@ pub(crate) struct Stepwise {
 /// How to step a statement whose rows come off an index. `prompt` says that each comes soon after the last,
 /// `can_move` that the async thread's other tasks can move.
 pub(crate) fn stepwise(prompt: bool, skip: u64, can_move: bool) -> Stepwise {
-    let deep = skip >= SHALLOW;
-    // Where it cannot be told how long the rows before take, the driver's thread may as well wait for them.
-    let in_place = deep && can_move && prompt;
-    let limit = match (prompt, deep) {
-        (true, false) => None,
-        _ if in_place => Some(STEP_IN_PLACE),
-        _ => Some(STEP),
+    // Passing over rows takes longer where each is held against filters.
+    let deep = skip >= if prompt { SHALLOW } else { LOCATE_FROM };
+    let in_place = deep && can_move;
+    let limit = if in_place {
+        let passed = u32::try_from(skip / PASSED_IN_A_THOUSAND).unwrap_or(u32::MAX);
+        Some(STEP.saturating_add(passed).min(STEP_IN_PLACE))
+    } else {
+        (!prompt || deep).then_some(STEP)
     };
     Stepwise { limit, in_place }
 }
@@ -131,10 +135,13 @@ mod tests {
         for (prompt, skip, can_move, limit, in_place) in [
             (true, 0, true, None, false),
             (true, SHALLOW - 1, false, None, false),
-            (true, SHALLOW, true, Some(STEP_IN_PLACE), true),
+            (true, SHALLOW, true, Some(150), true),
             (true, SHALLOW, false, Some(STEP), false),
             (false, 0, true, Some(STEP), false),
-            (false, SHALLOW, true, Some(STEP), false),
+            (false, LOCATE_FROM, true, Some(56), true),
+            (false, SHALLOW, true, Some(150), true),
+            (false, SHALLOW, false, Some(STEP), false),
+            (true, u64::MAX, true, Some(STEP_IN_PLACE), true),
         ] {
             let want = Stepwise { limit, in_place };
             assert_eq!(stepwise(prompt, skip, can_move), want, "{prompt} {skip} {can_move}");
