@@ -57,6 +57,7 @@ impl Reading {
 
     /// For statements stepped where their rows are used: a row is there as soon as it is asked for. As many
     /// as keep code and data of either side warm.
+    #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
     pub(crate) const READY: Reading = Reading { batch: 32, look_every: Duration::from_millis(1) };
 
     /// For drivers that step the statement on a thread of its own, behind a short channel (sqlx's for

@@ -329,6 +329,7 @@ macro_rules! common_list {
 }
 
 /// What a database says whose statements only its driver steps.
+#[cfg(any(feature = "postgres", feature = "mysql", not(feature = "sqlite")))]
 macro_rules! driver_only {
     ($database:ty) => {
         type Hand<'c> = crate::db::stepping::NoHand;
@@ -357,6 +358,7 @@ macro_rules! driver_only {
 }
 
 /// The rows of such a database decode from the driver's.
+#[cfg(any(feature = "postgres", feature = "mysql", not(feature = "sqlite")))]
 macro_rules! driver_rows {
     ($database:ty) => {
         #[diagnostic::do_not_recommend]
@@ -371,8 +373,6 @@ macro_rules! driver_rows {
     };
 }
 
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "mysql", not(feature = "sqlite"))),
-    allow(unused_imports, reason = "for databases that only their driver steps")
-)]
-pub(super) use {common, common_list, driver_only, driver_rows};
+pub(super) use {common, common_list};
+#[cfg(any(feature = "postgres", feature = "mysql", not(feature = "sqlite")))]
+pub(super) use {driver_only, driver_rows};

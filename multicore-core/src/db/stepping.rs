@@ -50,10 +50,12 @@ pub trait Stepping<I>: Send {
 }
 
 /// Where only the driver steps.
+#[cfg(any(feature = "postgres", feature = "mysql", not(feature = "sqlite")))]
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum NoHand {}
 
+#[cfg(any(feature = "postgres", feature = "mysql", not(feature = "sqlite")))]
 impl<I> Stepping<I> for NoHand {
     fn limit_steps(&mut self, _thousands: u32) {
         match *self {}
@@ -100,7 +102,6 @@ impl<I> Stepping<I> for NoHand {
 /// that decodes from `Sqlite` alone) is read with
 /// [`ListQuery::select_by_driver`](crate::ListQuery::select_by_driver), or without the feature: depend on
 /// `sqlite-driver` in its place.
-#[cfg_attr(not(feature = "sqlite"), doc = "")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not decode from the rows of a list over `{DB}`",
     label = "not a row of a list over `{DB}`",

@@ -91,6 +91,7 @@ where
         let literal = DB::DIALECT == Dialect::Postgres && read.skip.unwrap_or(0) == 0;
         let literal = literal && shape.keeps_length(self.paging.limit);
         let read = Read { tag: guard.tag(), literal, ..read };
+        let way = Way { guard, stepwise, plan, soon };
 
         let wanted = match self.request.strategy {
             Strategy::Single => false,
@@ -112,7 +113,7 @@ where
         let mut started = Instant::now();
         let mut got = None;
         if let (Some(hands), Some(pays)) = (hands, &pays) {
-            got = self.ranges(lease, &shape, pays, &read, &guard, stepwise, hands).await?;
+            got = self.ranges(lease, &shape, pays, &read, &way, hands).await?;
             if got.is_none() {
                 pays.failed();
                 // What was in vain is not one statement's fault.
@@ -124,7 +125,6 @@ where
             None => {
                 let locate = plan == PlanKind::Ordered && self.may_locate(&shape, &read);
                 let read = Read { locate, ..read };
-                let way = Way { guard, stepwise, plan, soon };
                 (self.single(lease, &shape, read, way).await?, Strategy::Single)
             }
         };
@@ -221,8 +221,7 @@ where
         shape: &Shape,
         pays: &Pays,
         read: &Read,
-        guard: &Guard,
-        stepwise: Option<Stepwise>,
+        way: &Way,
         hands: usize,
     ) -> Result<Option<Got>, ListError> {
         let ranged = Ranged {
@@ -233,8 +232,8 @@ where
             length: self.paging.limit,
             work: self.work,
             model: self.model,
-            guard,
-            steps: stepwise.is_some(),
+            guard: &way.guard,
+            steps: way.stepwise.is_some(),
             values: &self.values,
             shape,
             pays,

@@ -1,7 +1,6 @@
 //! What sqlx's traits want of a database besides rows. Nothing connects to [`Direct`], so none of it is
 //! ever there to be used.
 
-use std::future::Future;
 use std::str::FromStr;
 
 use log::LevelFilter;
@@ -34,8 +33,8 @@ impl ConnectOptions for Options {
         Err(nothing_connects())
     }
 
-    fn connect(&self) -> impl Future<Output = Result<Connection, Error>> + Send + '_ {
-        async move { match *self {} }
+    async fn connect(&self) -> Result<Connection, Error> {
+        match *self {}
     }
 
     fn log_statements(self, _level: LevelFilter) -> Self {
@@ -55,28 +54,28 @@ impl sqlx::Connection for Connection {
     type Database = Direct;
     type Options = Options;
 
-    fn close(self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-        async move { match self {} }
+    async fn close(self) -> Result<(), Error> {
+        match self {}
     }
 
-    fn close_hard(self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
-        async move { match self {} }
+    async fn close_hard(self) -> Result<(), Error> {
+        match self {}
     }
 
-    fn ping(&mut self) -> impl Future<Output = Result<(), Error>> + Send + '_ {
-        async move { match *self {} }
+    async fn ping(&mut self) -> Result<(), Error> {
+        match *self {}
     }
 
-    fn begin(&mut self) -> impl Future<Output = Result<sqlx::Transaction<'_, Direct>, Error>> + Send + '_ {
-        async move { match *self {} }
+    async fn begin(&mut self) -> Result<sqlx::Transaction<'_, Direct>, Error> {
+        match *self {}
     }
 
     fn shrink_buffers(&mut self) {
         match *self {}
     }
 
-    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> + Send + '_ {
-        async move { match *self {} }
+    async fn flush(&mut self) -> Result<(), Error> {
+        match *self {}
     }
 
     fn should_flush(&self) -> bool {
@@ -91,19 +90,16 @@ pub enum Transactions {}
 impl sqlx_core::transaction::TransactionManager for Transactions {
     type Database = Direct;
 
-    fn begin(
-        connection: &mut Connection,
-        _statement: Option<SqlStr>,
-    ) -> impl Future<Output = Result<(), Error>> + Send + '_ {
-        async move { match *connection {} }
+    async fn begin(connection: &mut Connection, _statement: Option<SqlStr>) -> Result<(), Error> {
+        match *connection {}
     }
 
-    fn commit(connection: &mut Connection) -> impl Future<Output = Result<(), Error>> + Send + '_ {
-        async move { match *connection {} }
+    async fn commit(connection: &mut Connection) -> Result<(), Error> {
+        match *connection {}
     }
 
-    fn rollback(connection: &mut Connection) -> impl Future<Output = Result<(), Error>> + Send + '_ {
-        async move { match *connection {} }
+    async fn rollback(connection: &mut Connection) -> Result<(), Error> {
+        match *connection {}
     }
 
     fn start_rollback(connection: &mut Connection) {
