@@ -104,6 +104,37 @@ impl<R> ListQuery<R> {
     /// [`FromRow`] that was written for one database, or fields whose types were. [`select`](Self::select)
     /// takes those that decode from any; on SQLite their rows are read where they are used, at a quarter of
     /// the cost. On the other databases both are the same.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite-driver")] {
+    /// use multicore_core::{FromRow, ListQuery, SqlxError, asc};
+    /// use sqlx::{Row, Sqlite, sqlite::SqliteRow};
+    ///
+    /// struct Id(i64);
+    ///
+    /// impl FromRow<'_, SqliteRow> for Id {
+    ///     fn from_row(row: &SqliteRow) -> Result<Self, SqlxError> {
+    ///         Ok(Id(row.try_get("id")?))
+    ///     }
+    /// }
+    ///
+    /// let query: ListQuery<Id, Sqlite> =
+    ///     ListQuery::<Id>::select_by_driver("id").from("person").order_by([asc("id")]);
+    /// # }
+    /// ```
+    ///
+    /// In `select` it does not compile with the feature `sqlite`, and the compiler says what to do:
+    ///
+    #[cfg_attr(feature = "sqlite", doc = "```compile_fail,E0277")]
+    #[cfg_attr(not(feature = "sqlite"), doc = "```text")]
+    /// # use multicore_core::{FromRow, ListQuery, SqlxError};
+    /// # use sqlx::{Sqlite, sqlite::SqliteRow};
+    /// # struct Id(i64);
+    /// # impl FromRow<'_, SqliteRow> for Id {
+    /// #     fn from_row(row: &SqliteRow) -> Result<Self, SqlxError> { Ok(Id(0)) }
+    /// # }
+    /// let query: ListQuery<Id, Sqlite> = ListQuery::<Id>::select("id");
+    /// ```
     pub fn select_by_driver<DB: SqlDatabase>(columns: impl SqlSafeStr) -> ListQuery<R, DB>
     where
         R: for<'r> FromRow<'r, <DB as sqlx::Database>::Row>,
