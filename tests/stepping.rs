@@ -107,7 +107,8 @@ fn filtered(query: ListQuery<Person, Sqlite>) -> ListQuery<Person, Sqlite> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_ranges_and_cursors_are_those_of_the_driver_and_not_read_by_it() {
     let (_folder, _pool, mc) = served(3_000).await;
-    let ways: [fn(ListQuery<Person, Sqlite>) -> ListQuery<Person, Sqlite>; 2] = [|query| query, filtered];
+    type Filter = fn(ListQuery<Person, Sqlite>) -> ListQuery<Person, Sqlite>;
+    let ways: [Filter; 2] = [|query| query, filtered];
     for (way, filter) in ways.into_iter().enumerate() {
         for (limit, offset) in
             [(0, 0), (1, 0), (10, 5), (1_000, 0), (1_000, 1_500), (500, 2_800), (10, 5_000)]
