@@ -60,7 +60,7 @@ pub(crate) fn within<R>(installed: &mut Option<Installed>, run: impl FnOnce() ->
 }
 
 /// The page limits of the layer around this handler, if there is one.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub(crate) fn installed_limits() -> Option<PageLimits> {
     AROUND.with_borrow(|around| around.last().map(|installed| installed.limits))
 }

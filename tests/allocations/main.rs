@@ -8,7 +8,7 @@ mod databases;
 
 use allocation_counter::{AllocationInfo, measure};
 use multicore_axum::{Config, LimitOffset, MulticoreLayer};
-use multicore_core::{ListQuery, Multicore, SqlDatabase, SqlxDatabase, asc};
+use multicore_core::{ListQuery, ListRow, Multicore, SqlDatabase, SqlxDatabase, asc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Executor, FromRow, Pool, Postgres, Sqlite};
 use tokio::runtime::{Builder, Runtime};
@@ -84,7 +84,10 @@ impl From<Person> for View {
 
 const COLUMNS: &str = "id, name, bio";
 
-fn query<DB: SqlDatabase>() -> ListQuery<Person, DB> {
+fn query<DB: SqlDatabase>() -> ListQuery<Person, DB>
+where
+    Person: ListRow<DB>,
+{
     ListQuery::<Person>::select(COLUMNS).from("person").order_by([asc("id")])
 }
 
@@ -100,7 +103,7 @@ struct Counts {
 fn pages<DB>(runtime: &Runtime, pool: &Pool<DB>, sql: &'static str) -> Vec<Counts>
 where
     DB: SqlDatabase<Pool = Pool<DB>> + SqlxDatabase,
-    for<'r> Person: FromRow<'r, DB::Row>,
+    Person: ListRow<DB>,
     for<'q> i64: sqlx::Encode<'q, DB> + sqlx::Type<DB>,
     for<'c> &'c mut <DB as SqlxDatabase>::Connection: sqlx::Executor<'c, Database = DB>,
     DB::Arguments: sqlx::IntoArguments<DB>,

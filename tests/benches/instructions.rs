@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use axum::body::Body;
 use axum::http::{Request, Response};
 use multicore_axum::{Config, LimitOffset, MulticoreLayer};
-use multicore_core::{ListQuery, Multicore, Page, SqlDatabase, asc};
+use multicore_core::{ListQuery, ListRow, Multicore, Page, SqlDatabase, asc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, Sqlite, SqlitePool};
 use tokio::runtime::{Builder, Runtime};
@@ -242,7 +242,10 @@ impl From<Person> for View {
 
 const COLUMNS: &str = "id, name, bio";
 
-fn query<DB: SqlDatabase>() -> ListQuery<Person, DB> {
+fn query<DB: SqlDatabase>() -> ListQuery<Person, DB>
+where
+    Person: ListRow<DB>,
+{
     ListQuery::<Person>::select(COLUMNS).from("person").order_by([asc("id")])
 }
 

@@ -34,7 +34,7 @@ pub enum Guard {
 impl Guard {
     /// The number of the lock that the statement is to hold.
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
         expect(dead_code, reason = "only lists need it")
     )]
     pub(crate) fn tag(&self) -> Option<i64> {

@@ -121,6 +121,10 @@ impl<I, O, E: Lost> Chunks<I, O, E> {
     }
 
     /// Ready once a chunk failed or the job was closed. Only the owner polls, while it waits for items.
+    #[cfg_attr(
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
+        allow(dead_code, reason = "only lists wait for items")
+    )]
     pub(crate) fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
         if !state.open {

@@ -1,0 +1,105 @@
+//! The owner reads its items from a stream, working on them meanwhile.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+
+use super::Owner;
+use crate::admission::policy::{GRAIN_HIGH, GRAIN_LOW};
+use crate::db::{Database, Reading};
+use crate::job::Work;
+
+/// Below how many items that wait an owner of a shared job reads on, at the most.
+const READ_AHEAD: usize = 512;
+/// After how many items read without a pause the clock is asked.
+const READ_CHECK: usize = 64;
+
+impl<DB: Database, W: Work> Owner<'_, DB, W> {
+    /// Reads all of `items`, working on them meanwhile. Returns when the last was read (some may still
+    /// wait for `finish`), when a chunk failed (`finish` says how), or with the stream's own error;
+    /// items read before that error come before it in order, so `finish` decides which one counts.
+    pub(crate) async fn feed<S, E>(&mut self, mut items: Pin<&mut S>) -> Result<(), E>
+    where
+        S: Stream<Item = Result<W::Item, E>> + ?Sized,
+    {
+        // A route whose cost is known can call for help as soon as there are rows to help with.
+        self.decide();
+        while !self.failed() {
+            let (low, high) = self.marks();
+            let mut read = 0;
+            while self.waiting() < if read == 0 { low } else { high } {
+                let polled = poll_fn(|context| Poll::Ready(items.as_mut().poll_next(context))).await;
+                let next = match polled {
+                    Poll::Ready(next) => next,
+                    Poll::Pending if self.waiting() > 0 => break,
+                    Poll::Pending => {
+                        let Some(next) = self.next_or_failure(items.as_mut()).await else { return Ok(()) };
+                        self.held_since = Instant::now();
+                        self.gave_way = false;
+                        next
+                    }
+                };
+                let Some(item) = next else {
+                    self.unread = 0;
+                    return Ok(());
+                };
+                self.accept(item?);
+                read += 1;
+                if read % READ_CHECK == 0 {
+                    self.give_way(Instant::now()).await;
+                }
+                if self.failed() {
+                    return Ok(());
+                }
+            }
+            self.step().await;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next item; none if a helper's chunk fails first.
+    async fn next_or_failure<S: Stream + ?Sized>(&self, mut items: Pin<&mut S>) -> Option<Option<S::Item>> {
+        let _waiting = (!DB::COMPUTES_HERE).then(|| self.owning.wait());
+        poll_fn(|context| {
+            if let Some(shared) = &self.shared
+                && shared.job.chunks.poll_closed(context).is_ready()
+            {
+                return Poll::Ready(None);
+            }
+            items.as_mut().poll_next(context).map(Some)
+        })
+        .await
+    }
+
+    /// When the owner reads: with fewer items waiting than the first number, until the second or until
+    /// the stream has none for the moment. Reading feeds everyone, so a shared job wants a chunk for
+    /// each participant there is or could be.
+    fn marks(&self) -> (usize, usize) {
+        let Some(cost) = self.cost else { return (1, 1) };
+        let Reading { batch, look_every } = self.pace;
+        // Looked at before every chunk.
+        if look_every < Duration::from_nanos(GRAIN_HIGH) {
+            return (batch, batch);
+        }
+        match &self.shared {
+            None => (1, batch),
+            Some(shared) => {
+                let hands = shared.job.participants() as u64 + 1;
+                let low = cost.items_in(hands * GRAIN_HIGH).min(READ_AHEAD);
+                (low, low + low.max(batch))
+            }
+        }
+    }
+
+    fn accept(&mut self, item: W::Item) {
+        self.unread = self.unread.saturating_sub(1);
+        self.private.push_back(item);
+        let Some(cost) = self.cost else { return };
+        if self.shared.is_some() && self.private.len() >= cost.items_in(GRAIN_LOW) {
+            self.offer(None);
+        }
+    }
+}
