@@ -171,7 +171,7 @@ fn cancelling(guards: &[Guard]) -> String {
     let mut running = Vec::new();
     if !locks.is_empty() {
         running.push(format!(
-            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND \
+            "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND \
              (classid, objid) IN ({}) AND database = \
              (SELECT oid FROM pg_database WHERE datname = current_database())",
             locks.join(", ")

@@ -130,12 +130,8 @@ impl SqlDatabase for Sqlite {
     ) -> Result<PlanKind, sqlx::Error> {
         let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
         let rows = sqlx::query_with(sql, arguments).persistent(false).fetch_all(connection).await?;
-        let mut sorted = false;
-        for row in rows {
-            let detail: String = row.try_get("detail")?;
-            sorted |= detail.contains("TEMP B-TREE");
-        }
-        Ok(if sorted { PlanKind::Sorted } else { PlanKind::Ordered })
+        let details = rows.iter().map(|row| row.try_get("detail"));
+        Ok(plan_kind(&details.collect::<Result<Vec<&str>, _>>()?))
     }
 
     async fn table(
@@ -186,5 +182,44 @@ impl SqlDatabase for Sqlite {
         // Only with a write-ahead log do readers keep their snapshot while others write.
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
         Ok(mode.eq_ignore_ascii_case("wal"))
+    }
+}
+
+/// What the steps of a statement's plan say of how it runs. The first is the outermost loop.
+fn plan_kind(steps: &[&str]) -> PlanKind {
+    if steps.iter().any(|step| step.contains("TEMP B-TREE")) {
+        PlanKind::Sorted
+    } else if steps.first().is_some_and(|step| !step.contains(" INDEX ")) {
+        PlanKind::Clustered
+    } else {
+        PlanKind::Ordered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn plans_are_told_apart_by_where_rows_come_from() {
+        let mut connection =
+            <SqliteConnection as sqlx::Connection>::connect("sqlite::memory:").await.unwrap();
+        let tables =
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, k INTEGER, r INTEGER); CREATE INDEX tk ON t (k, id);
+            CREATE TABLE w (a TEXT PRIMARY KEY, b) WITHOUT ROWID";
+        <Sqlite as SqlDatabase>::run(&mut connection, tables.to_owned()).await.unwrap();
+        for (sql, kind) in [
+            ("SELECT * FROM t ORDER BY id LIMIT 1", PlanKind::Clustered),
+            ("SELECT * FROM t WHERE id > 5 ORDER BY id DESC LIMIT 1", PlanKind::Clustered),
+            ("SELECT * FROM w ORDER BY a LIMIT 1", PlanKind::Clustered),
+            ("SELECT t.id FROM t CROSS JOIN w ON w.a = t.r ORDER BY t.id LIMIT 1", PlanKind::Clustered),
+            ("SELECT * FROM t ORDER BY k, id LIMIT 1", PlanKind::Ordered),
+            ("SELECT k FROM t ORDER BY k LIMIT 1", PlanKind::Ordered),
+            ("SELECT * FROM t WHERE k = 1 ORDER BY id LIMIT 1", PlanKind::Ordered),
+            ("SELECT * FROM t ORDER BY r LIMIT 1", PlanKind::Sorted),
+        ] {
+            let plan = <Sqlite as SqlDatabase>::explain(&mut connection, sql.to_owned(), Default::default());
+            assert_eq!(plan.await.unwrap(), kind, "{sql}");
+        }
     }
 }

@@ -36,10 +36,20 @@ pub enum Meaning {
 pub enum PlanKind {
     /// Rows come off an index in the order asked for.
     Ordered,
+    /// Rows lie in the table in the order asked for, so that finding one by its keys walks the same pages as
+    /// leaving out those before it.
+    Clustered,
     /// They are sorted first.
     Sorted,
     /// Several processes of the server work on it.
     Parallel,
+}
+
+impl PlanKind {
+    /// Whether the first rows come without the others having been looked at.
+    pub(crate) fn is_ordered(self) -> bool {
+        matches!(self, PlanKind::Ordered | PlanKind::Clustered)
+    }
 }
 
 /// A database that lists can be read from. What Rust cannot say of a driver in generic code (its

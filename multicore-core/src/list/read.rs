@@ -80,7 +80,7 @@ where
         };
         let plan = survey::plan(&shape, lease.connection(), &self.request, &read).await?;
         let depth = read.skip.unwrap_or(0);
-        let soon = plan == PlanKind::Ordered && shape.facts.prompt && depth < SHALLOW;
+        let soon = plan.is_ordered() && shape.facts.prompt && depth < SHALLOW;
         let stepwise = stepped::stepwise(lease, &shape, &self.request, plan, depth, &mut self.values).await?;
         let guard = match stepwise {
             // It ends with the hand that steps it.
@@ -102,7 +102,7 @@ where
         let split = wanted && self.may_split(&shape, &read);
         let pays = split.then(|| shape.pays(self.paging.limit, read.skip.unwrap_or(0)));
         let case = pays.as_ref().map(|pays| self.case(pays));
-        let compared = case.filter(|case| plan == PlanKind::Ordered && strategy::is_eligible(*case));
+        let compared = case.filter(|case| plan.is_ordered() && strategy::is_eligible(*case));
         let hands = match (self.request.strategy, compared) {
             (Strategy::Ranges, _) => Some(self.core.registry.workers() + 1),
             (Strategy::Auto, Some(case)) if strategy::choose_ranges(case) => {

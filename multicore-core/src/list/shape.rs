@@ -202,6 +202,8 @@ impl Pays {
             _ if old == 0 || old == NEVER => per_row.max(1),
             pages => {
                 let weight = pages.min(REMEMBERED);
+                // One page that was interrupted says nothing; a cost that truly changed gets there all the same.
+                let per_row = per_row.clamp(old / 2, 2 * old);
                 (((weight - 1) * old + per_row) / weight).max(1)
             }
         };

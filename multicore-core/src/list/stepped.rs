@@ -34,7 +34,7 @@ pub(super) async fn stepwise<DB: SqlDatabase>(
     let bound = request.parts.bound;
     let may = DB::STEPS
         && request.direct
-        && plan == PlanKind::Ordered
+        && plan.is_ordered()
         // With a write-ahead log no reader waits for a lock. What is not understood may do anything.
         && shape.snapshots
         && shape.facts.splits.is_ok()

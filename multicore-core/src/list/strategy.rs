@@ -13,9 +13,9 @@ pub(crate) const LOCATE_FROM: u64 = 64;
 /// connections that do not know the statement; and one time says little on a busy machine.
 const TRIES: u64 = 4;
 /// Every so many pages the way that was slower is tried again, in between these by what it costs.
-const TRY_AGAIN: (u64, u64) = (8, 128);
+const TRY_AGAIN: (u64, u64) = (4, 128);
 /// How many of these ten-thousandths of all time trying again may take.
-const TRYING: u64 = 50;
+const TRYING: u64 = 100;
 /// Ranges must be this many hundredths of one statement's time to be worth the connections.
 const WORTH: u64 = 95;
 
@@ -196,11 +196,11 @@ mod tests {
         for (single, ranges, pages, want) in [
             (1_000, 950, 2 * TRIES, true),
             (1_000, 951, 2 * TRIES, false),
-            (1_000, 2_000, 126, false),
-            (1_000, 2_000, 127, true),
-            (1_000, 500, 126, true),
-            (1_000, 500, 127, false),
-            // A tenth slower: half a per cent is one page in twenty.
+            (1_000, 2_000, 98, false),
+            (1_000, 2_000, 99, true),
+            (1_000, 500, 98, true),
+            (1_000, 500, 99, false),
+            // A tenth slower: one per cent is one page in ten.
             (1_000, 1_100, 18, false),
             (1_000, 1_100, 19, true),
             (1_000, 1_000, 14, false),
