@@ -57,17 +57,14 @@ async fn waves(mc: &Multicore<Postgres>, look: &mut PgConnection, at_once: usize
     for _ in 0..CLIENTS / at_once {
         let clients: Vec<_> = (0..at_once).map(|_| tokio::spawn(endless(mc.clone()))).collect();
         while active(look).await < at_once as i64 {}
-        let locks = locks(look).await;
         let left = Instant::now();
         clients.iter().for_each(|client| client.abort());
-        // Each statement holds its lock to its end. Asking whether they have ended again and again would
-        // take a core from those who are to end them.
-        for lock in locks {
-            look.execute(AssertSqlSafe(format!("SELECT pg_advisory_lock({lock})"))).await.expect("a lock");
-        }
+        // Each statement holds its lock of the table to its end. Asking whether they have ended again and again
+        // would take a core from those who are to end them.
+        let wait = sqlx::raw_sql("BEGIN; LOCK TABLE number IN ACCESS EXCLUSIVE MODE; COMMIT");
+        look.execute(wait).await.expect("a lock");
         while active(look).await > 0 {}
         times.push(left.elapsed());
-        look.execute("SELECT pg_advisory_unlock_all()").await.expect("no locks");
         for client in clients {
             let _aborted = client.await;
         }
@@ -98,13 +95,6 @@ async fn endless(mc: Multicore<Postgres>) {
         })
         .order_by([asc("a.id"), asc("b.id")]);
     let _left = mc.list(query, Page { limit: 10, offset: 0 }, |row| row).await;
-}
-
-/// The locks by which running statements are found.
-async fn locks(look: &mut PgConnection) -> Vec<i64> {
-    let sql = "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND \
-               database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    sqlx::query_scalar(sql).fetch_all(look).await.expect("locks")
 }
 
 /// How many of the application's backends are at work.
