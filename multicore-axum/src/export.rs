@@ -85,13 +85,17 @@ impl IntoResponse for StreamedListing {
         let mut headers = HeaderMap::with_capacity(2);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
         insert(&mut headers, MULTICORE, self.mode().to_string());
-        (headers, Body::new(Streamed(self.export))).into_response()
+        (headers, Body::new(Streamed { export: self.export, sent: false })).into_response()
     }
 }
 
 /// A body of unknown length. An error in it makes the server close the connection, or reset the stream,
 /// without the end that a whole body has.
-struct Streamed(Export);
+struct Streamed {
+    export: Export,
+    /// A batch was given away that may still wait to be sent.
+    sent: bool,
+}
 
 impl http_body::Body for Streamed {
     type Data = Bytes;
@@ -101,8 +105,18 @@ impl http_body::Body for Streamed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ListError>>> {
-        Poll::Ready(ready!(Pin::new(&mut self.0).poll_next(context)).map(|next| match next {
-            Ok(bytes) => Ok(Frame::data(bytes)),
+        if std::mem::take(&mut self.sent) {
+            // The server sends what it has when there is no more for the moment. Without this it would keep a
+            // batch while the next one is made, and drop it, the head of the answer included, should that fail.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = ready!(Pin::new(&mut self.export).poll_next(context));
+        Poll::Ready(next.map(|next| match next {
+            Ok(bytes) => {
+                self.sent = true;
+                Ok(Frame::data(bytes))
+            }
             Err(error) => {
                 let error = ListError::from(error);
                 // There is no response left to tell it to the client.
