@@ -17,6 +17,8 @@ use crate::error::{StartError, StartStep};
 use crate::job::registry::Registry;
 use crate::mode::Counters;
 use crate::pool::{Multicore, start_workers};
+#[cfg(feature = "process")]
+use crate::process::{ProcessSettings, Processes, Registered};
 
 /// More than any machine has cores; what is above is a slip of the keyboard.
 const MOST_WORKERS: usize = 4_096;
@@ -33,6 +35,10 @@ pub struct Builder<DB: Database> {
     transaction_pooling: bool,
     servers: usize,
     pool: Option<DB::Pool>,
+    #[cfg(feature = "process")]
+    tasks: Option<Registered>,
+    #[cfg(feature = "process")]
+    processes: ProcessSettings,
 }
 
 impl<DB: Database> Default for Builder<DB> {
@@ -48,6 +54,10 @@ impl<DB: Database> Default for Builder<DB> {
             transaction_pooling: false,
             servers: 1,
             pool: DB::no_pool(),
+            #[cfg(feature = "process")]
+            tasks: None,
+            #[cfg(feature = "process")]
+            processes: ProcessSettings::default(),
         }
     }
 }
@@ -148,6 +158,22 @@ impl<DB: Database> Builder<DB> {
         self
     }
 
+    /// Tasks for worker processes, which are started with the pool. Default: none, and no processes.
+    #[cfg(feature = "process")]
+    #[must_use]
+    pub fn processes(mut self, tasks: Registered) -> Self {
+        self.tasks = Some(tasks);
+        self
+    }
+
+    /// Settings of worker processes. Default: [`ProcessSettings::default`].
+    #[cfg(feature = "process")]
+    #[must_use]
+    pub fn process_settings(mut self, settings: ProcessSettings) -> Self {
+        self.processes = settings;
+        self
+    }
+
     /// Starts the workers and opens their connections; all are up when this returns. Must be called
     /// on a Tokio runtime, whose threads count as busy cores from then on.
     ///
@@ -172,6 +198,11 @@ impl<DB: Database> Builder<DB> {
         let load = Load::new(runtime, self.cores, self.max_load_average, self.load_source);
         let load = Arc::new(load);
         let workers = self.workers.unwrap_or_else(|| load.cores());
+        #[cfg(feature = "process")]
+        let processes = match self.tasks {
+            Some(tasks) => Processes::start(&self.name, workers, tasks, self.processes).await?,
+            None => Processes::default(),
+        };
         let sampler = Sampler::start(&self.name, &load).map_err(|error| StartError::Worker {
             worker: format!("{}-load", self.name),
             step: StartStep::Thread,
@@ -197,7 +228,12 @@ impl<DB: Database> Builder<DB> {
             cut: AtomicUsize::new(0),
             can_move: OnceLock::new(),
         });
-        let threads = start_workers(workers, &core, sampler).await?;
+        #[cfg_attr(not(feature = "process"), expect(unused_mut, reason = "only they are added later"))]
+        let mut threads = start_workers(workers, &core, sampler).await?;
+        #[cfg(feature = "process")]
+        {
+            threads.processes = processes;
+        }
         let multicore = Multicore::new(core, threads);
         let core = &multicore.core;
         if core.control.home().is_some() {
@@ -231,6 +267,8 @@ impl<DB: Database> Builder<DB> {
             let accepted = "a duration above zero, such as 30s";
             return Err(StartError::Setting { key: "timeout", value: "0s".to_owned(), accepted });
         }
+        #[cfg(feature = "process")]
+        self.processes.check()?;
         Ok(())
     }
 }

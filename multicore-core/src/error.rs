@@ -49,6 +49,14 @@ pub enum StartError {
         #[source]
         source: BoxError,
     },
+    /// The worker processes did not start.
+    #[cfg(feature = "process")]
+    #[error("the worker processes did not start")]
+    Processes(
+        /// Why.
+        #[from]
+        crate::process::ProcessStartError,
+    ),
 }
 
 /// The steps of a worker's start, in order.

@@ -15,6 +15,7 @@
 //! | `sqlite-driver` | lists from SQLite, all rows through sqlx's driver: without unsafe code, and slower |
 //! | `postgres` | lists from PostgreSQL, through sqlx |
 //! | `mysql` | lists from MySQL and MariaDB, through sqlx |
+//! | `process` | worker processes over memory maps, on Linux |
 //! | `json`, `uuid` | rows of SQLite with such columns; they turn on sqlx's features of the same names |
 //!
 //! None is on by default; without any, a pool of `()` has no database.
@@ -35,6 +36,8 @@ mod loom_models;
 mod map;
 mod mode;
 mod pool;
+#[cfg(feature = "process")]
+pub mod process;
 mod range_job;
 mod ranges;
 mod task;

@@ -16,6 +16,8 @@ use crate::core::Core;
 use crate::db::Database;
 use crate::error::{BoxError, StartError, StartStep};
 use crate::mode::Decisions;
+#[cfg(feature = "process")]
+use crate::process::Processes;
 use crate::worker::{Exit, Worker};
 
 /// How long cancelled work may take to unwind after a shutdown's deadline.
@@ -46,6 +48,9 @@ pub(crate) struct Threads<DB: Database> {
     handles: Mutex<Vec<(String, JoinHandle<()>)>>,
     ended: watch::Receiver<usize>,
     _sampler: Sampler,
+    /// They finish what waits and end when this is dropped.
+    #[cfg(feature = "process")]
+    pub(crate) processes: Processes,
 }
 
 impl<DB: Database> Drop for Threads<DB> {
@@ -122,6 +127,8 @@ pub(crate) async fn start_workers<DB: Database>(
             handles: Mutex::new(handles),
             ended,
             _sampler: sampler,
+            #[cfg(feature = "process")]
+            processes: Processes::default(),
         });
     };
     drop(unfinished);
@@ -158,6 +165,12 @@ impl<DB: Database> Multicore<DB> {
         }
     }
 
+    /// The pool's worker processes. Without tasks on the builder there are none, and calls say so.
+    #[cfg(feature = "process")]
+    pub fn processes(&self) -> &Processes {
+        &self.threads.processes
+    }
+
     /// Reads the load average and the core count now instead of at the next second.
     pub fn sample_load(&self) {
         self.core.load.sample_cores();
@@ -177,6 +190,18 @@ impl<DB: Database> Multicore<DB> {
     pub async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
         let core = &self.core;
         core.registry.drain();
+        #[cfg(feature = "process")]
+        let processes = self.processes().shutdown(deadline);
+        #[cfg(not(feature = "process"))]
+        let processes = std::future::ready(0);
+        // Both at once: the deadline is for all.
+        let (mut report, cut) = tokio::join!(self.join(deadline), processes);
+        report.cut += cut;
+        report
+    }
+
+    async fn join(&self, deadline: Duration) -> ShutdownReport {
+        let core = &self.core;
         let mut ended = self.threads.ended.clone();
         let workers = core.registry.workers();
         if tokio::time::timeout(deadline, ended.wait_for(|ended| *ended == workers)).await.is_err() {
@@ -246,7 +271,8 @@ pub struct Stats {
 pub struct ShutdownReport {
     /// Worker threads that ended and were joined.
     pub joined: usize,
-    /// Queued runs that never began, and ranges that were dropped where they waited.
+    /// Queued runs that never began, ranges that were dropped where they waited, and calls to worker processes
+    /// that were not answered.
     pub cut: usize,
     /// Workers that were still computing and had to be left behind.
     pub stuck: Vec<String>,

@@ -1,0 +1,95 @@
+//! A call from its caller's side: what is asked, whether it is still wanted, and where its answer goes.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::link::Link;
+use crate::process::error::ProcessError;
+
+/// A call that waits or runs.
+pub(super) struct Request {
+    pub(super) task: u32,
+    pub(super) argument: Bytes,
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) answer: oneshot::Sender<Result<Bytes, ProcessError>>,
+    /// How often it was sent to a worker that then died.
+    pub(super) tries: u8,
+    /// Whether it may be run again after it has begun.
+    pub(super) may_repeat: bool,
+}
+
+impl Request {
+    pub(super) fn finish(self, result: Result<Bytes, ProcessError>) {
+        // A caller that left has said so by its ticket.
+        let _left = self.answer.send(result);
+    }
+}
+
+/// Whether a call is still wanted. Its caller and its worker's thread share it.
+#[derive(Default)]
+pub(super) struct Ticket {
+    state: AtomicU8,
+    /// The worker it was sent to.
+    link: Mutex<Option<Arc<Link>>>,
+}
+
+const WANTED: u8 = 0;
+const LEFT: u8 = 1;
+const TIMED_OUT: u8 = 2;
+
+impl Ticket {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == WANTED
+    }
+
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == TIMED_OUT
+    }
+
+    /// Notes the worker it is about to be sent to. False if it is not wanted any more.
+    pub(super) fn assign(&self, link: &Arc<Link>) -> bool {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(link));
+        // Only now: whoever leaves after this finds the link.
+        self.is_wanted()
+    }
+
+    fn cancel(&self, why: u8) {
+        self.state.store(why, Ordering::SeqCst);
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(link) = link {
+            link.wake();
+        }
+    }
+}
+
+/// Held by a caller: if it is dropped before the answer came, the call is cancelled.
+pub(super) struct Wanted(Option<Arc<Ticket>>);
+
+impl Wanted {
+    pub(super) fn new(ticket: &Arc<Ticket>) -> Self {
+        Wanted(Some(Arc::clone(ticket)))
+    }
+
+    /// The answer has come.
+    pub(super) fn answered(mut self) {
+        self.0 = None;
+    }
+
+    /// The time is up.
+    pub(super) fn timed_out(mut self) {
+        if let Some(ticket) = self.0.take() {
+            ticket.cancel(TIMED_OUT);
+        }
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        if let Some(ticket) = &self.0 {
+            ticket.cancel(LEFT);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The server's side: a thread a worker, the channels to them, and the calls that wait.
+
+mod call;
+mod channel;
+mod keeper;
+mod link;
+mod maps;
+mod pool;
+mod spawn;
+mod words;
+mod workers;
+
+pub(in crate::process) use workers::Workers;

@@ -1,0 +1,317 @@
+//! What the workers' threads and the callers share: the calls that wait, and the channels that are idle. A
+//! channel is in one hand at a time: idle here, with a caller that waits itself, or with its worker's thread.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::call::Request;
+use super::channel::Channel;
+use super::link::{Link, Mail};
+use crate::process::error::ProcessError;
+use crate::process::settings::ProcessSettings;
+use crate::process::stats::ProcessStats;
+use crate::process::tasks::Tasks;
+
+/// An argument above this takes so long to copy that an async thread is not to do it.
+const LONG_ARGUMENT: usize = 256 * 1024;
+/// How often a call is sent to a worker that dies before it begins it. More than once is no accident.
+const MOST_TRIES: u8 = 3;
+
+pub(super) struct Pool {
+    pub(super) tasks: Tasks,
+    pub(super) arguments: Vec<String>,
+    pub(super) settings: ProcessSettings,
+    pub(super) links: Vec<Arc<Link>>,
+    pub(super) counts: Counts,
+    desk: Mutex<Desk>,
+}
+
+struct Desk {
+    queue: VecDeque<Request>,
+    idle: Vec<Channel>,
+    /// How many workers can take calls, now or when they are done.
+    ready: usize,
+    /// Why none could be started lately.
+    down: Option<String>,
+    state: State,
+}
+
+/// How far the pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    Open,
+    /// What waits is done, nothing new is taken.
+    Draining,
+    /// Nothing is done any more.
+    Halted,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) calls: AtomicU64,
+    pub(super) started: AtomicU64,
+    pub(super) recycled: AtomicU64,
+    pub(super) died: AtomicU64,
+    pub(super) killed: AtomicU64,
+    pub(super) repeated: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// Calls that a shutdown did not let be answered.
+    pub(super) cut: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Pool {
+    pub(super) fn new(
+        tasks: Tasks,
+        arguments: Vec<String>,
+        settings: ProcessSettings,
+        links: Vec<Arc<Link>>,
+    ) -> Self {
+        let desk = Desk {
+            queue: VecDeque::new(),
+            idle: Vec::with_capacity(links.len()),
+            ready: 0,
+            down: None,
+            state: State::Open,
+        };
+        Pool { tasks, arguments, settings, links, counts: Counts::default(), desk: Mutex::new(desk) }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.desk().state
+    }
+
+    pub(super) fn stats(&self) -> ProcessStats {
+        let (ready, idle, queue) = {
+            let desk = self.desk();
+            (desk.ready, desk.idle.len(), desk.queue.len())
+        };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ProcessStats {
+            workers: self.links.len(),
+            ready,
+            busy: ready.saturating_sub(idle),
+            queue,
+            calls: read(&self.counts.calls),
+            refused: read(&self.counts.refused),
+            started: read(&self.counts.started),
+            recycled: read(&self.counts.recycled),
+            died: read(&self.counts.died),
+            killed: read(&self.counts.killed),
+            repeated: read(&self.counts.repeated),
+        }
+    }
+
+    /// Takes a call, whose answer comes by its sender. Never waits.
+    ///
+    /// # Errors
+    /// That it is not taken.
+    pub(super) fn submit(self: &Arc<Self>, request: Request) -> Result<(), ProcessError> {
+        match self.take_or_queue(request)? {
+            None => {}
+            Some((channel, request)) if request.argument.len() > LONG_ARGUMENT => {
+                let link = Arc::clone(&channel.link);
+                link.post(Mail::Send(channel, request));
+            }
+            Some((channel, request)) => self.begin(channel, request),
+        }
+        Ok(())
+    }
+
+    /// Takes a call, and gives it back with an idle channel if there is one; else it is queued.
+    ///
+    /// # Errors
+    /// That it is not taken.
+    pub(super) fn take_or_queue(&self, request: Request) -> Result<Option<(Channel, Request)>, ProcessError> {
+        let mut desk = self.desk();
+        if desk.state != State::Open {
+            return Err(ProcessError::Stopped);
+        }
+        if desk.queue.len() >= self.settings.max_queue {
+            // Those whose callers left hold no place.
+            desk.queue.retain(|waiting| waiting.ticket.is_wanted());
+        }
+        let refused = match (&desk.down, desk.queue.len()) {
+            (Some(why), _) if desk.ready == 0 => Some(ProcessError::Unavailable { why: why.clone() }),
+            (_, queue) if queue >= self.settings.max_queue => Some(ProcessError::Overloaded { queue }),
+            _ => None,
+        };
+        if let Some(error) = refused {
+            count(&self.counts.refused);
+            return Err(error);
+        }
+        count(&self.counts.calls);
+        match desk.idle.pop() {
+            Some(channel) => Ok(Some((channel, request))),
+            None => {
+                desk.queue.push_back(request);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sends a call on a channel and gives both to the worker's thread.
+    pub(super) fn begin(self: &Arc<Self>, mut channel: Channel, request: Request) {
+        if !request.ticket.assign(&channel.link) {
+            return self.next(channel);
+        }
+        match channel.send(request) {
+            Ok(flight) => {
+                let link = Arc::clone(&channel.link);
+                link.watch(channel, flight);
+            }
+            Err((request, source)) => {
+                refuse(request, source);
+                self.next(channel);
+            }
+        }
+    }
+
+    /// A channel is free: it gets the next call that waits, or becomes idle. One that is to be replaced goes to
+    /// its thread.
+    pub(super) fn next(self: &Arc<Self>, mut channel: Channel) {
+        let due = channel.is_due(&self.settings);
+        let mut desk = self.desk();
+        let next = if due || desk.state == State::Halted { None } else { desk.pop() };
+        if let Some(request) = next {
+            drop(desk);
+            return self.begin(channel, request);
+        }
+        if due || desk.state != State::Open {
+            drop(desk);
+            let link = Arc::clone(&channel.link);
+            return link.post(Mail::Back(channel));
+        }
+        desk.idle.push(channel);
+    }
+
+    /// A channel that a caller used itself is free. The worker's thread goes on with it if calls wait.
+    pub(super) fn give_back(&self, mut channel: Channel) {
+        let due = channel.is_due(&self.settings);
+        let mut desk = self.desk();
+        if due || desk.state != State::Open || !desk.queue.is_empty() {
+            drop(desk);
+            let link = Arc::clone(&channel.link);
+            return link.post(Mail::Back(channel));
+        }
+        desk.idle.push(channel);
+    }
+
+    /// A call's worker is dead, and it may be sent to another.
+    pub(super) fn repeat(self: &Arc<Self>, mut request: Request) {
+        request.tries += 1;
+        if request.tries >= MOST_TRIES {
+            let why = format!("{MOST_TRIES} workers died before they had begun the call");
+            return request.finish(Err(ProcessError::Unavailable { why }));
+        }
+        count(&self.counts.repeated);
+        let mut desk = self.desk();
+        if desk.state == State::Halted {
+            drop(desk);
+            return self.cut(request);
+        }
+        match desk.idle.pop() {
+            Some(channel) => {
+                drop(desk);
+                self.begin(channel, request);
+            }
+            None => desk.queue.push_front(request),
+        }
+    }
+
+    /// A call that the pool's end does not let be answered.
+    pub(super) fn cut(&self, request: Request) {
+        if request.ticket.is_wanted() {
+            count(&self.counts.cut);
+        }
+        request.finish(Err(ProcessError::Stopped));
+    }
+
+    /// The channel of a worker, if it is idle.
+    pub(super) fn take_idle(&self, index: usize) -> Option<Channel> {
+        let mut desk = self.desk();
+        let at = desk.idle.iter().position(|channel| channel.link.index == index)?;
+        Some(desk.idle.swap_remove(at))
+    }
+
+    /// A worker is up.
+    pub(super) fn is_up(&self) {
+        count(&self.counts.started);
+        let mut desk = self.desk();
+        desk.ready += 1;
+        desk.down = None;
+    }
+
+    /// A worker that was up is gone.
+    pub(super) fn is_gone(&self) {
+        self.desk().ready -= 1;
+    }
+
+    /// A worker could not be started. Where none is left, those who wait are told.
+    pub(super) fn is_down(&self, why: &str) {
+        let mut desk = self.desk();
+        desk.down = Some(why.to_owned());
+        if desk.ready > 0 {
+            return;
+        }
+        let waiting = std::mem::take(&mut desk.queue);
+        drop(desk);
+        for request in waiting {
+            request.finish(Err(ProcessError::Unavailable { why: why.to_owned() }));
+        }
+    }
+
+    /// Whether a worker that is gone is to be replaced.
+    pub(super) fn wants_workers(&self) -> bool {
+        let desk = self.desk();
+        desk.state == State::Open || (desk.state == State::Draining && !desk.queue.is_empty())
+    }
+
+    /// Goes on to a state, never back, and says what will not be done.
+    pub(super) fn close(&self, state: State) {
+        let (halted, idle) = {
+            let mut desk = self.desk();
+            desk.state = desk.state.max(state);
+            let halted =
+                if desk.state == State::Halted { std::mem::take(&mut desk.queue) } else { VecDeque::new() };
+            // Outside of the lock: their threads end them.
+            (halted, std::mem::take(&mut desk.idle))
+        };
+        for channel in idle {
+            let link = Arc::clone(&channel.link);
+            link.post(Mail::Back(channel));
+        }
+        for request in halted {
+            self.cut(request);
+        }
+        for link in &self.links {
+            link.wake();
+        }
+    }
+}
+
+impl Desk {
+    /// The next call that somebody still waits for.
+    fn pop(&mut self) -> Option<Request> {
+        loop {
+            let request = self.queue.pop_front()?;
+            if request.ticket.is_wanted() {
+                return Some(request);
+            }
+        }
+    }
+}
+
+/// The server itself could not send it.
+pub(super) fn refuse(request: Request, source: io::Error) {
+    request.finish(Err(ProcessError::System { step: "making a map for a call", source }));
+}

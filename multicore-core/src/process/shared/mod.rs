@@ -1,0 +1,5 @@
+//! What both sides need: memory, the socket, and the messages on it.
+
+pub(super) mod memory;
+pub(super) mod socket;
+pub(super) mod wire;

@@ -1,0 +1,287 @@
+//! The registry: which functions a worker process can run, by name; and `init`, which makes a process a
+//! worker if it was started as one.
+
+use std::any::{TypeId, type_name};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+
+use super::error::{ProcessError, ProcessStartError};
+use super::portable::{Output, Portable};
+use crate::error::BoxError;
+
+/// The functions that worker processes run, by name. The server and its workers build the same registry,
+/// since they are one program.
+///
+/// ```no_run
+/// use bytes::Bytes;
+/// use multicore_core::process::Tasks;
+///
+/// fn thumbnail(picture: Bytes) -> Result<Vec<u8>, std::io::Error> {
+///     # let shrink = |picture: Bytes| Ok(picture.to_vec());
+///     shrink(picture) // in a library that may crash
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tasks = Tasks::new().add("thumbnail", thumbnail).init();   // first in main
+/// let mc = multicore_core::Multicore::<()>::builder().processes(tasks).start().await?;
+/// let small: Bytes = mc.processes().run("thumbnail", Bytes::from_static(b"a picture")).await?;
+/// # let _ = small; Ok(()) }
+/// ```
+#[derive(Default)]
+#[must_use = "tasks are registered by `init`"]
+pub struct Tasks {
+    tasks: Vec<Entry>,
+}
+
+/// One task.
+pub(super) struct Entry {
+    name: String,
+    argument: Type,
+    result: Type,
+    idempotent: bool,
+    run: Box<Run>,
+}
+
+type Run = dyn Fn(Bytes, &mut Output<'_>) -> Result<(), Failure> + Send + Sync;
+
+/// Why a task gave no result, in the worker.
+pub(super) enum Failure {
+    /// The task's own error.
+    Failed(String),
+    /// The argument was not readable.
+    Argument(BoxError),
+    /// The result was not writable.
+    Result(BoxError),
+}
+
+#[derive(Clone, Copy)]
+struct Type {
+    id: TypeId,
+    name: &'static str,
+}
+
+impl Type {
+    fn of<T: 'static>() -> Self {
+        Type { id: TypeId::of::<T>(), name: type_name::<T>() }
+    }
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.tasks.iter().map(|task| &task.name)).finish()
+    }
+}
+
+impl Tasks {
+    /// Without any task.
+    pub fn new() -> Self {
+        Tasks::default()
+    }
+
+    /// Adds a function under a name. Its error is passed on as text.
+    pub fn add<A, R, E, F>(self, name: impl Into<String>, task: F) -> Self
+    where
+        A: Portable,
+        R: Portable,
+        E: fmt::Display,
+        F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+    {
+        self.entry::<A, R>(name.into(), false, run(task))
+    }
+
+    /// Adds a function that may be run twice for one call: if its worker dies over it, it is tried once more on
+    /// another one.
+    pub fn add_idempotent<A, R, E, F>(self, name: impl Into<String>, task: F) -> Self
+    where
+        A: Portable,
+        R: Portable,
+        E: fmt::Display,
+        F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+    {
+        self.entry::<A, R>(name.into(), true, run(task))
+    }
+
+    fn entry<A: 'static, R: 'static>(mut self, name: String, idempotent: bool, run: Box<Run>) -> Self {
+        let (argument, result) = (Type::of::<A>(), Type::of::<R>());
+        self.tasks.push(Entry { name, argument, result, idempotent, run });
+        self
+    }
+
+    /// In a worker process, works as one and never returns. In any other, gives what a pool's builder wants.
+    ///
+    /// Call it first in `main`: what stands before it is done by every worker too. Descriptors that were
+    /// inherited are closed.
+    ///
+    /// In tests that the harness runs there is no `main` of one's own: there the workers run a test that calls
+    /// this, see [`Registered::through_test`].
+    pub fn init(self) -> Registered {
+        #[cfg(target_os = "linux")]
+        super::worker::become_one(&self);
+        Registered { tasks: self, arguments: Vec::new() }
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&Entry> {
+        self.tasks.get(usize::try_from(index).ok()?)
+    }
+
+    /// Tells registries apart.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for task in &self.tasks {
+            (&task.name, task.argument.name, task.result.name).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// Where the task stands, if it has these types.
+    pub(super) fn find<A: 'static, R: 'static>(&self, name: &str) -> Result<u32, ProcessError> {
+        let index = self.position(name)?;
+        let entry = &self.tasks[index];
+        for (what, registered, asked) in
+            [("argument", entry.argument, Type::of::<A>()), ("result", entry.result, Type::of::<R>())]
+        {
+            // Bytes are what every value crosses as, so anything can be given and taken so.
+            if registered.id != asked.id && asked.id != TypeId::of::<Bytes>() {
+                let (expected, given) = (registered.name, asked.name);
+                return Err(ProcessError::WrongType { task: name.to_owned(), what, expected, given });
+            }
+        }
+        u32::try_from(index).map_err(|_| self.unknown(name))
+    }
+
+    fn position(&self, name: &str) -> Result<usize, ProcessError> {
+        self.tasks.iter().position(|task| task.name == name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> ProcessError {
+        let mut known = self.tasks.iter().map(|task| &*task.name).collect::<Vec<_>>().join(", ");
+        if known.is_empty() {
+            known.push_str("none");
+        }
+        ProcessError::UnknownTask { task: name.to_owned(), known }
+    }
+}
+
+fn run<A, R, E, F>(task: F) -> Box<Run>
+where
+    A: Portable,
+    R: Portable,
+    E: fmt::Display,
+    F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+{
+    Box::new(move |argument, out| {
+        let argument = A::read(argument).map_err(Failure::Argument)?;
+        let result = task(argument).map_err(|error| Failure::Failed(error.to_string()))?;
+        result.write(out).map_err(Failure::Result)
+    })
+}
+
+impl Entry {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    pub(super) fn run(&self, argument: Bytes, out: &mut Output<'_>) -> Result<(), Failure> {
+        (self.run)(argument, out)
+    }
+}
+
+/// Tasks of a process that is no worker: what a pool's builder takes.
+#[derive(Debug)]
+#[must_use = "give it to the builder"]
+pub struct Registered {
+    tasks: Tasks,
+    arguments: Vec<String>,
+}
+
+impl Registered {
+    /// For programs with Rust's test harness: workers run the test of this name, which must call the same
+    /// `Tasks::init` and do nothing else.
+    ///
+    /// ```no_run
+    /// # use multicore_core::process::{Registered, Tasks};
+    /// fn tasks() -> Registered {
+    ///     let double = |text: String| Ok::<_, std::convert::Infallible>(text.repeat(2));
+    ///     Tasks::new().add("double", double).init().through_test("worker_process")
+    /// }
+    ///
+    /// #[test]
+    /// fn worker_process() {
+    ///     let _server = tasks();
+    /// }
+    /// ```
+    pub fn through_test(self, test: &str) -> Self {
+        self.with_arguments([test, "--exact", "--nocapture", "--test-threads=1"])
+    }
+
+    /// Starts workers with these command-line arguments. Default: none.
+    pub fn with_arguments<T: Into<String>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
+        self.arguments = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
+    pub(super) fn into_parts(self) -> Result<(Tasks, Vec<String>), ProcessStartError> {
+        let mut names: Vec<&str> = self.tasks.tasks.iter().map(Entry::name).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ProcessStartError::Duplicate { task: twice[0].to_owned() });
+        }
+        Ok((self.tasks, self.arguments))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::process::portable::Json;
+
+    fn tasks() -> Tasks {
+        Tasks::new()
+            .add("length", |text: String| Ok::<_, Infallible>(Json(text.len())))
+            .add_idempotent("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes))
+    }
+
+    #[test]
+    fn a_task_is_found_by_its_name_and_types() {
+        let tasks = tasks();
+        assert_eq!(tasks.find::<String, Json<usize>>("length").unwrap(), 0);
+        assert_eq!(tasks.find::<Bytes, Bytes>("length").unwrap(), 0, "anything crosses as bytes");
+        assert_eq!(tasks.find::<Bytes, Bytes>("echo").unwrap(), 1);
+        let error = tasks.find::<Bytes, Bytes>("size").unwrap_err();
+        assert_eq!(error.to_string(), "no task is named `size`; there are: length, echo");
+        let error = tasks.find::<Vec<u8>, Json<usize>>("length").unwrap_err().to_string();
+        assert!(
+            error.starts_with("task `length` has alloc::string::String as its argument, not "),
+            "{error}"
+        );
+        let error = tasks.find::<String, String>("length").unwrap_err().to_string();
+        assert!(error.contains("as its result"), "{error}");
+    }
+
+    #[test]
+    fn registries_with_other_tasks_or_types_differ() {
+        let more = tasks().add("more", |(): ()| Ok::<_, Infallible>(()));
+        let other = Tasks::new()
+            .add("length", |text: Bytes| Ok::<_, Infallible>(Json(text.len())))
+            .add_idempotent("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes));
+        assert_eq!(tasks().fingerprint(), tasks().fingerprint());
+        assert_ne!(tasks().fingerprint(), more.fingerprint());
+        assert_ne!(tasks().fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn two_tasks_of_one_name_are_refused() {
+        let twice = tasks().add("echo", |(): ()| Ok::<_, Infallible>(()));
+        let registered = Registered { tasks: twice, arguments: Vec::new() };
+        let error = registered.into_parts().map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "two tasks are named `echo`");
+    }
+}

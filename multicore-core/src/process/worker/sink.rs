@@ -1,0 +1,119 @@
+//! Where a result is written: a short one into the reply, a longer one into the map that was lent for it,
+//! which grows as it needs.
+
+use std::io::{self, Write};
+
+use crate::process::shared::memory::WriteMap;
+use crate::process::shared::wire::INLINE;
+
+/// A map grows by this at the least, and then twofold.
+const GROW: usize = 64 * 1024;
+
+pub(super) struct Sink<'m> {
+    inline: &'m mut Vec<u8>,
+    map: &'m mut WriteMap,
+    /// How much stands in the map; nothing while `inline` is enough.
+    mapped: usize,
+    limit: u64,
+    too_large: bool,
+}
+
+impl<'m> Sink<'m> {
+    /// `inline` is a buffer that is used again.
+    pub(super) fn new(inline: &'m mut Vec<u8>, map: &'m mut WriteMap, limit: u64) -> Self {
+        inline.clear();
+        Sink { inline, map, mapped: 0, limit, too_large: false }
+    }
+
+    /// Whether more was written than is allowed.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.too_large
+    }
+
+    /// How many bytes are in the map; none if they are all in the buffer.
+    pub(super) fn mapped(&self) -> Option<usize> {
+        (self.mapped > 0).then_some(self.mapped)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = self.mapped + bytes.len();
+        if end > self.map.len() {
+            self.map.grow(end.max(self.map.len().saturating_mul(2)).max(GROW))?;
+        }
+        self.map.bytes()?[self.mapped..end].copy_from_slice(bytes);
+        self.mapped = end;
+        Ok(())
+    }
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let so_far = self.inline.len().max(self.mapped) as u64;
+        if bytes.len() as u64 > self.limit.saturating_sub(so_far) {
+            self.too_large = true;
+            return Err(io::Error::other("the result is too large"));
+        }
+        if self.mapped == 0 && self.inline.len() + bytes.len() <= INLINE {
+            self.inline.extend_from_slice(bytes);
+        } else {
+            if self.mapped == 0 {
+                let head = std::mem::take(self.inline);
+                self.put(&head)?;
+                *self.inline = head;
+                self.inline.clear();
+            }
+            self.put(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::shared::memory::shared_file;
+
+    fn written(pieces: &[usize], limit: u64) -> (Vec<u8>, bool, bool) {
+        let mut map = WriteMap::new(shared_file("test", 4_096).unwrap()).unwrap();
+        let mut inline = vec![9; 3];
+        let mut sink = Sink::new(&mut inline, &mut map, limit);
+        let mut expected = Vec::new();
+        for (index, len) in pieces.iter().enumerate() {
+            let piece = vec![index as u8; *len];
+            if sink.write_all(&piece).is_err() {
+                break;
+            }
+            expected.extend(piece);
+        }
+        let (mapped, too_large) = (sink.mapped(), sink.is_too_large());
+        let bytes = match mapped {
+            Some(len) => map.bytes().unwrap()[..len].to_vec(),
+            None => inline.clone(),
+        };
+        assert_eq!(bytes, expected);
+        (bytes, mapped.is_some(), too_large)
+    }
+
+    #[test]
+    fn short_results_stay_in_the_reply_and_long_ones_go_to_the_map() {
+        let none = u64::MAX;
+        assert!(!written(&[], none).1);
+        assert!(!written(&[10, 20, 30], none).1);
+        assert!(!written(&[INLINE], none).1);
+        assert!(written(&[INLINE, 1], none).1);
+        assert!(written(&[INLINE + 1], none).1);
+        assert!(written(&[5, 1_000_000, 7, 3_000_000, 0, 1], none).1);
+    }
+
+    #[test]
+    fn what_is_longer_than_allowed_is_told() {
+        assert!(!written(&[60, 40], 100).2);
+        assert!(written(&[60, 41], 100).2);
+        assert!(written(&[INLINE * 2, 1], INLINE as u64 * 2).2);
+        assert!(!written(&[INLINE * 2], INLINE as u64 * 2).2);
+    }
+}
