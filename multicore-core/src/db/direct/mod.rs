@@ -4,7 +4,7 @@
 //! `#[derive(sqlx::FromRow)]` and sqlx's tuples are written for any database, so one struct decodes from
 //! both.
 //!
-//! - `statement`: the lock on the connection, and the statement under it; the only unsafe code
+//! - `statement`: the lock on the connection, and the statement under it; the only unsafe code of the databases
 //! - `row`: rows and values
 //! - `sentinel`: whether anybody wrote in between
 //! - `types`: which Rust types decode from them, and how: as from sqlx's

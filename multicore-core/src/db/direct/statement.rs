@@ -1,5 +1,5 @@
 //! A statement on sqlx's own connection, stepped on the thread that uses its rows. **The only unsafe code of
-//! this crate**: SQLite is C.
+//! the databases**: SQLite is C.
 //!
 //! Why it is sound:
 //!
