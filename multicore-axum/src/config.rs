@@ -1,13 +1,20 @@
 //! The configuration as an application's file or environment spells it: keys in kebab-case, unknown
 //! keys refused.
 
-use std::fmt;
+#[cfg(feature = "process")]
+mod processes;
+mod values;
+
 use std::time::Duration;
 
 use multicore_core::{CursorSecret, Database, LoadLimit, StartError};
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+#[cfg(feature = "process")]
+pub use self::processes::ProcessConfig;
+use self::values::{
+    default_limit, duration, max_limit, server_timing, servers, transaction_pooling, workers,
+};
 use crate::secret::GivenSecret;
 
 /// Settings of a pool and of the lists it serves. All have defaults, so an empty table is fine.
@@ -64,6 +71,9 @@ pub struct Config {
     pub server_timing: bool,
     /// See [`cursor_secret`](Config::cursor_secret).
     cursor_secret: GivenSecret,
+    /// The table of worker processes, which are started if the builder is given tasks for them.
+    #[cfg(feature = "process")]
+    pub processes: ProcessConfig,
 }
 
 impl Default for Config {
@@ -78,6 +88,8 @@ impl Default for Config {
             max_limit: PageLimits::default().max_limit,
             server_timing: false,
             cursor_secret: GivenSecret::Nothing,
+            #[cfg(feature = "process")]
+            processes: ProcessConfig::default(),
         }
     }
 }
@@ -149,6 +161,14 @@ impl Config {
         self
     }
 
+    /// With these settings of worker processes.
+    #[cfg(feature = "process")]
+    #[must_use]
+    pub fn processes(mut self, processes: ProcessConfig) -> Self {
+        self.processes = processes;
+        self
+    }
+
     /// Checks what `start` would check, so that an application can refuse a configuration before it
     /// opens anything.
     ///
@@ -179,6 +199,10 @@ impl Config {
         pool = pool.transaction_pooling(self.transaction_pooling);
         if let Some(secret) = self.cursor_secret.secret()? {
             pool = pool.cursor_secret(secret);
+        }
+        #[cfg(feature = "process")]
+        {
+            pool = pool.process_settings(self.processes.settings());
         }
         Ok(pool)
     }
@@ -218,121 +242,6 @@ impl Default for PageLimits {
     fn default() -> Self {
         PageLimits { default_limit: 100, max_limit: 1_000 }
     }
-}
-
-/// A whole number in place of what `serde` would call a `usize`: errors name the key and the value.
-struct Whole(&'static str);
-
-impl Visitor<'_> for Whole {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number for {}", self.0)
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
-        Ok(number)
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
-        u64::try_from(number).map_err(|_| self.refuse(number))
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
-        Err(self.refuse(number))
-    }
-
-    // The environment has texts only.
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        text.trim().parse().map_err(|_| self.refuse(text))
-    }
-}
-
-impl Whole {
-    fn refuse<E: de::Error>(&self, value: impl fmt::Display) -> E {
-        E::custom(format_args!("{} is `{value}`; accepted: a whole number from 1", self.0))
-    }
-}
-
-fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    let number = deserializer.deserialize_any(Whole("workers"))?;
-    usize::try_from(number).map(Some).map_err(|_| Whole("workers").refuse(number))
-}
-
-fn servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    let number = deserializer.deserialize_any(Whole("servers"))?;
-    usize::try_from(number).map(Some).map_err(|_| Whole("servers").refuse(number))
-}
-
-fn default_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    deserializer.deserialize_any(Whole("default-limit")).map(Some)
-}
-
-fn max_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_any(Whole("max-limit"))
-}
-
-/// A duration as a text; errors name the key and what is accepted.
-struct Timeout;
-
-impl Visitor<'_> for Timeout {
-    type Value = Duration;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a duration with units for timeout, such as \"30s\" or \"1m 30s\"")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-        humantime::parse_duration(text).map_err(|_| {
-            let accepted = "a duration with units, such as 30s or 1m 30s";
-            E::custom(format_args!("timeout is `{text}`; accepted: {accepted}"))
-        })
-    }
-
-    // A bare number leaves open of what.
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Duration, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Duration, E> {
-        self.visit_str(&number.to_string())
-    }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    deserializer.deserialize_any(Timeout).map(Some)
-}
-
-/// A switch, also as a text, since the environment has nothing else.
-struct Switch(&'static str);
-
-impl Visitor<'_> for Switch {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "true or false for {}", self.0)
-    }
-
-    fn visit_bool<E: de::Error>(self, on: bool) -> Result<bool, E> {
-        Ok(on)
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<bool, E> {
-        let (key, accepted) = (self.0, "true or false");
-        text.parse().map_err(|_| E::custom(format_args!("{key} is `{text}`; accepted: {accepted}")))
-    }
-}
-
-fn server_timing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    deserializer.deserialize_any(Switch("server-timing"))
-}
-
-fn transaction_pooling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    deserializer.deserialize_any(Switch("transaction-pooling"))
 }
 
 #[cfg(test)]

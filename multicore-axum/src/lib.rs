@@ -65,6 +65,8 @@ mod problem;
 mod secret;
 mod service;
 
+#[cfg(feature = "process")]
+pub use self::config::ProcessConfig;
 pub use self::{
     config::{Config, PageLimits},
     extract::MissingLayer,
@@ -81,6 +83,9 @@ pub use self::{
     page::{AnyPage, CursorPage, LimitOffset, LinkStyle, PageNumber, PageRequest, Within},
     problem::ListError,
 };
+#[cfg(feature = "process")]
+#[doc(no_inline)]
+pub use multicore_core::process;
 #[cfg(feature = "sqlite")]
 #[doc(no_inline)]
 pub use multicore_core::sqlite;

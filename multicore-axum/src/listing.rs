@@ -53,15 +53,33 @@ impl<DB: SqlDatabase> Multicore<DB> {
         let started = self.0.server_timing.then(Instant::now);
         let paging = page.resolve(self.0.limits)?;
         let list = self.list(query, paging.clone(), render).await?;
-        Ok(Listing {
-            around: list.around().clone(),
-            list,
-            paging,
-            link_style: page.link_style(),
-            others: page.other_parameters().to_vec(),
-            enveloped: false,
-            took: started.map(|started| started.elapsed()),
-        })
+        Ok(Listing::new(list, paging, &page, started))
+    }
+
+    /// As [`parallel_list`](Multicore::parallel_list), with the rows rendered in the pool's worker processes, by the
+    /// function that was registered under the name `render` with
+    /// [`add_render`](multicore_core::process::Tasks::add_render). For rendering that may crash, leak or hang; see
+    /// [`list_in_processes`](multicore_core::Multicore::list_in_processes) for what it costs.
+    ///
+    /// # Errors
+    /// As [`parallel_list`](Multicore::parallel_list), and what becomes of the workers.
+    ///
+    /// # Cancel safety
+    /// As [`parallel_list`](Multicore::parallel_list). Workers that have begun with rows are killed and replaced.
+    #[cfg(feature = "process")]
+    pub async fn parallel_list_in_processes<R>(
+        &self,
+        query: ListQuery<R, DB>,
+        page: impl PageRequest,
+        render: &str,
+    ) -> Result<Listing, ListError>
+    where
+        R: Serialize + Send + 'static,
+    {
+        let started = self.0.server_timing.then(Instant::now);
+        let paging = page.resolve(self.0.limits)?;
+        let list = self.list_in_processes(query, paging.clone(), render).await?;
+        Ok(Listing::new(list, paging, &page, started))
     }
 }
 
@@ -83,6 +101,18 @@ pub struct Listing {
 }
 
 impl Listing {
+    fn new(list: List, paging: Paging, page: &impl PageRequest, started: Option<Instant>) -> Self {
+        Listing {
+            around: list.around().clone(),
+            list,
+            paging,
+            link_style: page.link_style(),
+            others: page.other_parameters().to_vec(),
+            enveloped: false,
+            took: started.map(|started| started.elapsed()),
+        }
+    }
+
     /// How it was made.
     pub fn mode(&self) -> Mode {
         self.list.mode()

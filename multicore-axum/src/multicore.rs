@@ -100,6 +100,15 @@ impl<DB: Database, Made: From<Multicore<DB>>> Builder<DB, Made> {
         self
     }
 
+    /// Tasks for worker processes, which are started with the pool, as the configuration's table `processes` says.
+    /// Default: none, and no processes.
+    #[cfg(feature = "process")]
+    #[must_use]
+    pub fn processes(mut self, tasks: multicore_core::process::Registered) -> Self {
+        self.core = self.core.processes(tasks);
+        self
+    }
+
     /// How many cores to count on. Default: what the system says this process may use.
     #[must_use]
     pub fn cores(mut self, cores: usize) -> Self {

@@ -3,6 +3,7 @@
 
 mod calls;
 mod deaths;
+mod lists;
 mod tasks;
 
 /// What the workers run: they are this binary, started for this one test.

@@ -2,17 +2,22 @@
 
 use std::convert::Infallible;
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use multicore_core::Multicore;
 use multicore_core::process::{Json, Packed, ProcessSettings, Registered, Tasks};
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection as _, SqliteConnection};
 
 /// How long anything may take before a test gives up instead of hanging. Never a claim about speed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn registered() -> Registered {
     Tasks::new()
+        .connect(connect)
+        .add_with_connection("count", count)
         .add("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes))
         .add_idempotent("echo-again", |bytes: Bytes| Ok::<_, Infallible>(bytes))
         .add("shout", |text: String| Ok::<_, Infallible>(text.to_uppercase()))
@@ -37,8 +42,57 @@ pub(crate) fn registered() -> Registered {
             print!("{words}");
             std::io::stdout().flush()
         })
+        .add("opened", |(): ()| Ok::<_, Infallible>(Json(OPENED.load(Ordering::Relaxed))))
+        .add_render("card", card)
+        .add_render("poisoned", |person: Person| {
+            if person.id == 200 {
+                std::process::abort();
+            }
+            card(person)
+        })
+        .add_render("panics", |person: Person| {
+            assert!(person.id != 77, "person {}", person.id);
+            card(person)
+        })
         .init()
         .through_test("worker_process")
+}
+
+/// How many connections this process has opened.
+static OPENED: AtomicU32 = AtomicU32::new(0);
+
+async fn connect(url: String) -> Result<SqliteConnection, sqlx::Error> {
+    OPENED.fetch_add(1, Ordering::Relaxed);
+    SqliteConnection::connect(&url).await
+}
+
+async fn count(connection: &mut SqliteConnection, table: String) -> Result<Json<i64>, sqlx::Error> {
+    // The table's name is the test's.
+    let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+    sqlx::query_scalar(sql).fetch_one(connection).await.map(Json)
+}
+
+/// A row with what a format can get wrong.
+#[derive(Serialize, Deserialize, sqlx::FromRow)]
+pub(crate) struct Person {
+    id: i64,
+    name: String,
+    score: f64,
+    photo: Option<Vec<u8>>,
+    age: Option<i32>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Card {
+    title: String,
+    score: f64,
+    photo: usize,
+    age: Option<i32>,
+}
+
+pub(crate) fn card(person: Person) -> Card {
+    let title = format!("{} (#{})", person.name, person.id);
+    Card { title, score: person.score, photo: person.photo.map_or(0, |photo| photo.len()), age: person.age }
 }
 
 pub(crate) async fn pool(settings: ProcessSettings) -> Multicore<()> {

@@ -70,6 +70,10 @@ pub enum ListError {
         /// What the panic said.
         message: String,
     },
+    /// The worker processes did not render the rows.
+    #[cfg(feature = "process")]
+    #[error("the rows were not rendered in worker processes")]
+    Process(#[from] crate::process::ProcessError),
 }
 
 impl ListError {

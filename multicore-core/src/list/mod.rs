@@ -6,6 +6,8 @@ pub(crate) mod analysis;
 pub(crate) mod cursor;
 mod error;
 mod format;
+#[cfg(feature = "process")]
+mod in_processes;
 mod lease;
 mod order;
 mod page;

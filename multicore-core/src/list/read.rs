@@ -18,7 +18,7 @@ use super::paging::{Around, Paging, Start};
 use super::plan::{self, Read};
 use super::query::{self, Consistency, Request, Statement, Strategy};
 use super::ranges::{self, Got, Ranged};
-use super::render::{Elements, Rendering, array};
+use super::render::Rendering;
 use super::rows::{Look, Rows, Seen};
 use super::shape::{Pays, Shape};
 use super::stepped::{self, SteppedPage, Stepping};
@@ -328,7 +328,7 @@ where
         let Got { outs, seen, mode, count } = got;
         let around = Around { count, ..self.around(shape, seen)? };
         let rows = outs.iter().map(|chunk| chunk.rows).sum();
-        let chunks = array(outs.into_iter().map(Elements::into_bytes));
+        let chunks = self.work.join(outs);
         self.model.learn_item_bytes(chunks.iter().map(Bytes::len).sum(), rows);
         Ok(List { chunks, rows, mode, strategy, around })
     }

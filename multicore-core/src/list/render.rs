@@ -77,6 +77,11 @@ pub(super) trait Rendering: Work<Out = Elements, Error = ListError> {
 
     /// The line that names the columns, once a row was rendered; empty in a format without one.
     fn header(&self) -> &[u8];
+
+    /// A page's chunks as they are handed out.
+    fn join(&self, outs: Vec<Elements>) -> Vec<Bytes> {
+        array(outs.into_iter().map(Elements::into_bytes))
+    }
 }
 
 /// Encoded rows. Those of a JSON array each have a comma before them.
@@ -88,6 +93,17 @@ pub(super) struct Elements {
 }
 
 impl Elements {
+    #[cfg(feature = "process")]
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Elements { bytes: Vec::with_capacity(bytes), csv: None, rows: 0 }
+    }
+
+    /// What was added so far, of rows that are in no text format.
+    #[cfg(feature = "process")]
+    pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     pub(super) fn into_bytes(self) -> Vec<u8> {
         match self.csv {
             None => self.bytes,
@@ -96,7 +112,7 @@ impl Elements {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.csv.as_ref().map_or(self.bytes.len(), |csv| csv.get_ref().len())
     }
 }

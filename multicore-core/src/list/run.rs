@@ -59,7 +59,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         }
     }
 
-    async fn read<W>(
+    pub(super) async fn read<W>(
         &self,
         request: Request<DB>,
         paging: &Paging,

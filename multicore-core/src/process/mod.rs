@@ -9,9 +9,11 @@
 //! | Linux (5.4 or newer) | all of it |
 //! | others | [`Tasks::init`] and the builder are there, a start with tasks fails with [`ProcessStartError::Unsupported`] |
 
+mod connection;
 mod error;
 mod portable;
 mod processes;
+mod rows;
 mod settings;
 mod stats;
 mod tasks;
@@ -26,6 +28,8 @@ mod shared;
 #[cfg(target_os = "linux")]
 mod worker;
 
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+pub(crate) use self::rows::{Rendered, Rows, each_row, put_row};
 pub use self::{
     error::{End, LastWords, ProcessError, ProcessStartError},
     portable::{Json, Output, Packed, Portable},

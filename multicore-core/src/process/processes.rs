@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 
 use super::error::{ProcessError, ProcessStartError};
@@ -52,7 +53,7 @@ impl Processes {
         self.workers.as_deref().ok_or(ProcessError::NotConfigured)
     }
 
-    /// Runs a task in a worker process and gives its result. A result that is taken as [`Bytes`](bytes::Bytes) is not copied: it
+    /// Runs a task in a worker process and gives its result. A result that is taken as [`Bytes`] is not copied: it
     /// is the shared memory itself, which goes back to the worker when the last part of it is dropped.
     ///
     /// # Errors
@@ -96,24 +97,45 @@ impl Processes {
         task: &str,
         items: impl IntoIterator<Item = A>,
     ) -> Result<Vec<R>, ProcessError> {
+        let index = self.task::<A, R>(task)?;
+        let arguments = items
+            .into_iter()
+            .map(|item| item.into_bytes().map_err(|error| no_format(task, "argument", &*error)));
+        let read = |result| R::read(result).map_err(|error| no_format(task, "result", &*error));
+        self.each(index, arguments, read).await
+    }
+
+    /// The number of a task with these types.
+    pub(crate) fn task<A: 'static, R: 'static>(&self, name: &str) -> Result<u32, ProcessError> {
+        self.workers()?.tasks().find::<A, R>(name)
+    }
+
+    /// Results as they came, in order.
+    #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+    pub(crate) async fn ordered(&self, task: u32, arguments: Vec<Bytes>) -> Result<Vec<Bytes>, ProcessError> {
+        self.each(task, arguments.into_iter().map(Ok), Ok).await
+    }
+
+    async fn each<R>(
+        &self,
+        task: u32,
+        mut arguments: impl Iterator<Item = Result<Bytes, ProcessError>>,
+        read: impl Fn(Bytes) -> Result<R, ProcessError>,
+    ) -> Result<Vec<R>, ProcessError> {
         let workers = self.workers()?;
-        let index = workers.tasks().find::<A, R>(task)?;
-        let call = |item: A| async move {
-            let argument = item.into_bytes().map_err(|error| no_format(task, "argument", &*error))?;
-            workers.call(index, argument, self.timeout).await
-        };
+        let most = 2 * workers.stats().workers;
+        let call =
+            |argument: Result<Bytes, _>| async move { workers.call(task, argument?, self.timeout).await };
         let mut results = Vec::new();
-        let most = 2 * self.stats().workers;
         let mut under_way = FuturesOrdered::new();
-        let mut items = items.into_iter();
         loop {
             while under_way.len() < most
-                && let Some(item) = items.next()
+                && let Some(argument) = arguments.next()
             {
-                under_way.push_back(call(item));
+                under_way.push_back(call(argument));
             }
             let Some(result) = under_way.next().await else { return Ok(results) };
-            results.push(R::read(result?).map_err(|error| no_format(task, "result", &*error))?);
+            results.push(read(result?)?);
         }
     }
 

@@ -4,11 +4,16 @@
 use std::any::{TypeId, type_name};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::connection::Home;
 use super::error::{ProcessError, ProcessStartError};
 use super::portable::{Output, Portable};
+use super::rows::{Rendered, Rows, render_rows};
 use crate::error::BoxError;
 
 /// The functions that worker processes run, by name. The server and its workers build the same registry,
@@ -29,9 +34,18 @@ use crate::error::BoxError;
 /// let small: Bytes = mc.processes().run("thumbnail", Bytes::from_static(b"a picture")).await?;
 /// # let _ = small; Ok(()) }
 /// ```
-#[derive(Default)]
+///
+/// `C` is the type of a connection that each worker keeps for its tasks, if [`connect`](Tasks::connect) says how to
+/// open one.
 #[must_use = "tasks are registered by `init`"]
-pub struct Tasks {
+pub struct Tasks<C = ()> {
+    registry: Registry,
+    home: Option<Arc<Home<C>>>,
+}
+
+/// The tasks by themselves.
+#[derive(Default)]
+pub(super) struct Registry {
     tasks: Vec<Entry>,
 }
 
@@ -68,16 +82,77 @@ impl Type {
     }
 }
 
-impl fmt::Debug for Tasks {
+impl<C> fmt::Debug for Tasks<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.registry.fmt(f)
+    }
+}
+
+impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.tasks.iter().map(|task| &task.name)).finish()
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Tasks::new()
     }
 }
 
 impl Tasks {
     /// Without any task.
     pub fn new() -> Self {
-        Tasks::default()
+        Tasks { registry: Registry::default(), home: None }
+    }
+
+    /// Says how a worker opens a connection of its own: from the text that the server gives by
+    /// [`Registered::with_url`]. It is opened on a runtime of the worker's when a task first needs it, and kept; after
+    /// a task that returned an error it is dropped, and opened again for the next.
+    ///
+    /// ```no_run
+    /// # use multicore_core::process::{Packed, Tasks};
+    /// # struct Connection;
+    /// # async fn connect(url: &str) -> Result<Connection, std::io::Error> { Ok(Connection) }
+    /// # impl Connection { async fn count(&mut self, of: &str) -> Result<u64, std::io::Error> { Ok(0) } }
+    /// let tasks = Tasks::new()
+    ///     .connect(async |url: String| connect(&url).await)
+    ///     .add_with_connection("count", async |connection: &mut Connection, table: String| {
+    ///         connection.count(&table).await.map(Packed)
+    ///     })
+    ///     .init()
+    ///     .with_url("sqlite:data/example.db");
+    /// # let _ = tasks;
+    /// ```
+    pub fn connect<C, E, F>(self, open: F) -> Tasks<C>
+    where
+        C: Send + 'static,
+        E: Into<BoxError>,
+        F: AsyncFn(String) -> Result<C, E> + Send + Sync + Clone + 'static,
+    {
+        Tasks { registry: self.registry, home: Some(Arc::new(Home::new(open))) }
+    }
+}
+
+impl<C: Send + 'static> Tasks<C> {
+    /// Adds a function that is given the worker's connection. In a `Tasks` without [`connect`](Tasks::connect) there
+    /// is none, and calls say so.
+    pub fn add_with_connection<A, R, E, F>(self, name: impl Into<String>, task: F) -> Self
+    where
+        A: Portable,
+        R: Portable,
+        E: fmt::Display,
+        F: AsyncFn(&mut C, A) -> Result<R, E> + Send + Sync + 'static,
+    {
+        let home = self.home.clone();
+        let run = move |argument, out: &mut Output<'_>| {
+            let argument = A::read(argument).map_err(Failure::Argument)?;
+            let Some(home) = &home else {
+                return Err(Failure::Failed("the tasks were not told how to connect".to_owned()));
+            };
+            home.run(&task, argument, out)
+        };
+        self.entry::<A, R>(name.into(), false, Box::new(run))
     }
 
     /// Adds a function under a name. Its error is passed on as text.
@@ -103,9 +178,21 @@ impl Tasks {
         self.entry::<A, R>(name.into(), true, run(task))
     }
 
+    /// Adds a function that renders rows of lists, for `Multicore::list_in_processes`: a row comes as MessagePack with
+    /// the names of its fields, what is made of it goes back as JSON.
+    pub fn add_render<R, V, F>(self, name: impl Into<String>, render: F) -> Self
+    where
+        R: DeserializeOwned + 'static,
+        V: Serialize,
+        F: Fn(R) -> V + Send + Sync + 'static,
+    {
+        let run = move |rows: Bytes, out: &mut Output<'_>| render_rows(&render, &rows, out);
+        self.entry::<Rows<R>, Rendered>(name.into(), false, Box::new(run))
+    }
+
     fn entry<A: 'static, R: 'static>(mut self, name: String, idempotent: bool, run: Box<Run>) -> Self {
         let (argument, result) = (Type::of::<A>(), Type::of::<R>());
-        self.tasks.push(Entry { name, argument, result, idempotent, run });
+        self.registry.tasks.push(Entry { name, argument, result, idempotent, run });
         self
     }
 
@@ -118,10 +205,12 @@ impl Tasks {
     /// this, see [`Registered::through_test`].
     pub fn init(self) -> Registered {
         #[cfg(target_os = "linux")]
-        super::worker::become_one(&self);
-        Registered { tasks: self, arguments: Vec::new() }
+        super::worker::become_one(&self.registry);
+        Registered { tasks: self.registry, arguments: Vec::new(), url: String::new() }
     }
+}
 
+impl Registry {
     pub(super) fn get(&self, index: u32) -> Option<&Entry> {
         self.tasks.get(usize::try_from(index).ok()?)
     }
@@ -193,11 +282,18 @@ impl Entry {
 }
 
 /// Tasks of a process that is no worker: what a pool's builder takes.
-#[derive(Debug)]
 #[must_use = "give it to the builder"]
 pub struct Registered {
-    tasks: Tasks,
+    tasks: Registry,
     arguments: Vec<String>,
+    url: String,
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the URL, which may have a password.
+        f.debug_struct("Registered").field("tasks", &self.tasks).finish_non_exhaustive()
+    }
 }
 
 impl Registered {
@@ -226,13 +322,21 @@ impl Registered {
         self
     }
 
-    pub(super) fn into_parts(self) -> Result<(Tasks, Vec<String>), ProcessStartError> {
+    /// What workers connect to, for tasks with a connection. It goes to them over their socket, so it is in no
+    /// command line and no environment.
+    pub fn with_url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// The tasks, the arguments and the URL.
+    pub(super) fn into_parts(self) -> Result<(Registry, Vec<String>, String), ProcessStartError> {
         let mut names: Vec<&str> = self.tasks.tasks.iter().map(Entry::name).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(ProcessStartError::Duplicate { task: twice[0].to_owned() });
         }
-        Ok((self.tasks, self.arguments))
+        Ok((self.tasks, self.arguments, self.url))
     }
 }
 
@@ -243,10 +347,14 @@ mod tests {
     use super::*;
     use crate::process::portable::Json;
 
-    fn tasks() -> Tasks {
+    fn added() -> Tasks {
         Tasks::new()
             .add("length", |text: String| Ok::<_, Infallible>(Json(text.len())))
             .add_idempotent("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes))
+    }
+
+    fn tasks() -> Registry {
+        added().registry
     }
 
     #[test]
@@ -268,20 +376,19 @@ mod tests {
 
     #[test]
     fn registries_with_other_tasks_or_types_differ() {
-        let more = tasks().add("more", |(): ()| Ok::<_, Infallible>(()));
+        let more = added().add("more", |(): ()| Ok::<_, Infallible>(()));
         let other = Tasks::new()
             .add("length", |text: Bytes| Ok::<_, Infallible>(Json(text.len())))
             .add_idempotent("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes));
         assert_eq!(tasks().fingerprint(), tasks().fingerprint());
-        assert_ne!(tasks().fingerprint(), more.fingerprint());
-        assert_ne!(tasks().fingerprint(), other.fingerprint());
+        assert_ne!(tasks().fingerprint(), more.registry.fingerprint());
+        assert_ne!(tasks().fingerprint(), other.registry.fingerprint());
     }
 
     #[test]
     fn two_tasks_of_one_name_are_refused() {
-        let twice = tasks().add("echo", |(): ()| Ok::<_, Infallible>(()));
-        let registered = Registered { tasks: twice, arguments: Vec::new() };
-        let error = registered.into_parts().map(drop).unwrap_err();
+        let twice = added().add("echo", |(): ()| Ok::<_, Infallible>(()));
+        let error = twice.init().into_parts().map(drop).unwrap_err();
         assert_eq!(error.to_string(), "two tasks are named `echo`");
     }
 }

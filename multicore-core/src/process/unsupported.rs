@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::{ProcessError, ProcessStartError};
 use super::settings::ProcessSettings;
 use super::stats::ProcessStats;
-use super::tasks::{Registered, Tasks};
+use super::tasks::{Registered, Registry};
 
 /// There are none.
 pub(super) struct Workers(Infallible);
@@ -23,7 +23,7 @@ impl Workers {
         Err(ProcessStartError::Unsupported { system: std::env::consts::OS })
     }
 
-    pub(super) fn tasks(&self) -> &Tasks {
+    pub(super) fn tasks(&self) -> &Registry {
         match self.0 {}
     }
 

@@ -17,7 +17,7 @@ use crate::process::settings::ProcessSettings;
 use crate::process::shared::memory::ControlPage;
 use crate::process::shared::socket::{self, Got, Inbox};
 use crate::process::shared::wire::{Call, INLINE, Outcome, Payload, Reply};
-use crate::process::tasks::Tasks;
+use crate::process::tasks::Registry;
 
 /// How often a worker's memory is looked at between tasks, which costs some microseconds.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
@@ -141,7 +141,12 @@ impl Channel {
     }
 
     /// Looks for the answer to a call; never waits.
-    pub(super) fn receive(&mut self, flight: Flight, tasks: &Tasks, settings: &ProcessSettings) -> Received {
+    pub(super) fn receive(
+        &mut self,
+        flight: Flight,
+        tasks: &Registry,
+        settings: &ProcessSettings,
+    ) -> Received {
         let len = match self.inbox.get(&self.socket, false) {
             Ok(Got::Packet(len)) => len,
             Ok(Got::Nothing) => return Received::Nothing(flight),

@@ -12,7 +12,7 @@ use super::link::{Link, Mail};
 use crate::process::error::ProcessError;
 use crate::process::settings::ProcessSettings;
 use crate::process::stats::ProcessStats;
-use crate::process::tasks::Tasks;
+use crate::process::tasks::Registry;
 
 /// An argument above this takes so long to copy that an async thread is not to do it.
 const LONG_ARGUMENT: usize = 256 * 1024;
@@ -20,8 +20,10 @@ const LONG_ARGUMENT: usize = 256 * 1024;
 const MOST_TRIES: u8 = 3;
 
 pub(super) struct Pool {
-    pub(super) tasks: Tasks,
+    pub(super) tasks: Registry,
     pub(super) arguments: Vec<String>,
+    /// What workers' tasks connect to.
+    pub(super) url: String,
     pub(super) settings: ProcessSettings,
     pub(super) links: Vec<Arc<Link>>,
     pub(super) counts: Counts,
@@ -67,8 +69,9 @@ pub(super) fn count(counter: &AtomicU64) {
 
 impl Pool {
     pub(super) fn new(
-        tasks: Tasks,
+        tasks: Registry,
         arguments: Vec<String>,
+        url: String,
         settings: ProcessSettings,
         links: Vec<Arc<Link>>,
     ) -> Self {
@@ -79,7 +82,7 @@ impl Pool {
             down: None,
             state: State::Open,
         };
-        Pool { tasks, arguments, settings, links, counts: Counts::default(), desk: Mutex::new(desk) }
+        Pool { tasks, arguments, url, settings, links, counts: Counts::default(), desk: Mutex::new(desk) }
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {

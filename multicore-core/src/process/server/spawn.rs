@@ -155,6 +155,7 @@ fn greet(
         name: worker(),
         max_result: pool.settings.max_result.unwrap_or(u64::MAX),
         max_memory: pool.settings.max_memory.unwrap_or(u64::MAX),
+        url: pool.url.clone(),
     };
     socket::put(socket, &welcome.encode(), &[file.as_fd()], false).map_err(refused("be welcomed"))?;
     Ok((page, inbox))

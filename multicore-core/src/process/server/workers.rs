@@ -19,7 +19,7 @@ use super::pool::{Pool, State, refuse};
 use crate::process::error::{ProcessError, ProcessStartError};
 use crate::process::settings::ProcessSettings;
 use crate::process::stats::ProcessStats;
-use crate::process::tasks::{Registered, Tasks};
+use crate::process::tasks::{Registered, Registry};
 use crate::process::worker::is_inside;
 use crate::task::within;
 use crate::worker::Exit;
@@ -60,7 +60,7 @@ impl Workers {
         if is_inside() {
             return Err(ProcessStartError::InsideWorker);
         }
-        let (tasks, arguments) = registered.into_parts()?;
+        let (tasks, arguments, url) = registered.into_parts()?;
         let refused = |worker: &str, step, source: std::io::Error| ProcessStartError::System {
             worker: worker.to_owned(),
             step,
@@ -74,7 +74,7 @@ impl Workers {
                     .map_err(|source| refused(&worker, "get its place", source))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let pool = Arc::new(Pool::new(tasks, arguments, settings, links));
+        let pool = Arc::new(Pool::new(tasks, arguments, url, settings, links));
         let (exit, mut ended) = watch::channel(0);
         let (report, mut reports) = mpsc::channel(count);
         let mut unfinished = Unfinished(Some(Arc::clone(&pool)));
@@ -113,7 +113,7 @@ impl Workers {
         Err(failure)
     }
 
-    pub(in crate::process) fn tasks(&self) -> &Tasks {
+    pub(in crate::process) fn tasks(&self) -> &Registry {
         &self.pool.tasks
     }
 

@@ -42,6 +42,8 @@ pub(in crate::process) struct Welcome {
     pub(in crate::process) max_result: u64,
     /// What the worker may allocate, in bytes.
     pub(in crate::process) max_memory: u64,
+    /// What tasks with a connection connect to; empty for nothing.
+    pub(in crate::process) url: String,
 }
 
 /// Where a value's bytes are.
@@ -111,13 +113,18 @@ impl Welcome {
         put_text(&mut out, &self.name);
         out.extend(self.max_result.to_le_bytes());
         out.extend(self.max_memory.to_le_bytes());
+        put_text(&mut out, &self.url);
         out
     }
 
     pub(in crate::process) fn decode(bytes: &[u8]) -> Result<Self, Garbled> {
         let mut read = Reader(bytes);
-        let welcome =
-            Welcome { name: read.text()?.to_owned(), max_result: read.u64()?, max_memory: read.u64()? };
+        let welcome = Welcome {
+            name: read.text()?.to_owned(),
+            max_result: read.u64()?,
+            max_memory: read.u64()?,
+            url: read.text()?.to_owned(),
+        };
         read.end()?;
         Ok(welcome)
     }
@@ -321,7 +328,7 @@ mod tests {
         ) {
             let hello = Hello { version, registry, pid };
             prop_assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
-            let welcome = Welcome { name, max_result, max_memory };
+            let welcome = Welcome { url: name.clone(), name, max_result, max_memory };
             prop_assert_eq!(Welcome::decode(&welcome.encode()), Ok(welcome));
         }
 

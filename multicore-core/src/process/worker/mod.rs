@@ -12,10 +12,11 @@ use std::process::exit;
 use rustix::net::SocketType;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
+use super::connection::set_url;
 use super::shared::memory::{ControlPage, close_inherited};
 use super::shared::socket::{self, Got, Inbox};
 use super::shared::wire::{Hello, VERSION, Welcome};
-use super::tasks::Tasks;
+use super::tasks::Registry;
 use serve::Server;
 
 /// Set in workers, to their server's process number. What a worker starts inherits it, and so may have no worker
@@ -31,7 +32,7 @@ pub(super) fn is_inside() -> bool {
 }
 
 /// Where this process was started as a worker: works, and never returns.
-pub(super) fn become_one(tasks: &Tasks) {
+pub(super) fn become_one(tasks: &Registry) {
     let Some(server) = env::var_os(VARIABLE) else { return };
     // What a worker starts has the variable as well, and another standard input.
     let is_control = rustix::net::sockopt::socket_type(rustix::stdio::stdin())
@@ -77,13 +78,14 @@ fn prepare(server: Pid) -> io::Result<OwnedFd> {
 }
 
 /// Says hello and takes the welcome.
-fn greet(tasks: &Tasks, control: OwnedFd) -> io::Result<Option<Server>> {
+fn greet(tasks: &Registry, control: OwnedFd) -> io::Result<Option<Server>> {
     let hello = Hello { version: VERSION, registry: tasks.fingerprint(), pid: std::process::id() };
     socket::put(&control, &hello.encode(), &[], true)?;
     let mut inbox = Inbox::new();
     let Got::Packet(len) = inbox.get(&control, true)? else { return Ok(None) };
     let welcome =
         Welcome::decode(inbox.packet(len)).map_err(|garbled| io::Error::other(garbled.to_string()))?;
+    set_url(welcome.url.clone());
     let page = inbox.files.pop().ok_or_else(|| io::Error::other("no control page came"))?;
     let page = ControlPage::new(page)?;
     Server::new(control, inbox, page, &welcome).map(Some)

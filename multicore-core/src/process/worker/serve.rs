@@ -17,7 +17,7 @@ use crate::process::portable::Output;
 use crate::process::shared::memory::{ControlPage, ReadMap, WriteMap};
 use crate::process::shared::socket::{self, Got, Inbox};
 use crate::process::shared::wire::{Call, Outcome, Payload, Reply, Welcome};
-use crate::process::tasks::{Failure, Tasks};
+use crate::process::tasks::{Failure, Registry};
 
 /// The worker's end of the socket, and the maps it was lent.
 pub(super) struct Server {
@@ -64,7 +64,7 @@ impl Server {
     }
 
     /// Works until the server closes its end or breaks the protocol.
-    pub(super) fn serve(mut self, tasks: &Tasks) -> ! {
+    pub(super) fn serve(mut self, tasks: &Registry) -> ! {
         let (mut inline, mut message) = (Vec::new(), Vec::new());
         loop {
             let len = match self.inbox.get(&self.control, true) {
@@ -81,7 +81,7 @@ impl Server {
     fn answer(
         &mut self,
         len: usize,
-        tasks: &Tasks,
+        tasks: &Registry,
         inline: &mut Vec<u8>,
         message: &mut Vec<u8>,
     ) -> io::Result<()> {
