@@ -152,7 +152,10 @@ impl Shift<'_> {
         }
         if happened.ended {
             self.has_ended = true;
+            self.link.ended();
             self.link.forget(&*self.child.process);
+            // What it started is not to go on without it.
+            self.child.kill();
         }
         if self.kill_at.is_some_and(|at| at <= Instant::now()) {
             self.kill();

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub(super) struct Link {
     mail: Mutex<Vec<Mail>>,
     /// The channel with its call, while the thread is to look after it.
     watched: Mutex<Option<(Channel, Flight)>>,
+    /// Whether the process has ended, so that its socket may have nothing more to tell.
+    has_ended: AtomicBool,
 }
 
 impl Link {
@@ -55,7 +58,15 @@ impl Link {
         let waiting = epoll::create(CreateFlags::CLOEXEC)?;
         let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&waiting, &wakeup, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Link { index, name, waiting, wakeup, mail: Mutex::default(), watched: Mutex::default() })
+        Ok(Link {
+            index,
+            name,
+            waiting,
+            wakeup,
+            mail: Mutex::default(),
+            watched: Mutex::default(),
+            has_ended: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -64,6 +75,7 @@ impl Link {
 
     /// Begins to wait for a process's end and for its words. Its socket is waited for while a call is watched.
     pub(super) fn register(&self, socket: impl AsFd, child: impl AsFd, words: impl AsFd) -> io::Result<()> {
+        self.has_ended.store(false, Ordering::SeqCst);
         epoll::add(&self.waiting, child, EventData::new_u64(CHILD), EventFlags::IN)?;
         epoll::add(&self.waiting, words, EventData::new_u64(WORDS), EventFlags::IN)?;
         Ok(epoll::add(&self.waiting, socket, EventData::new_u64(SOCKET), EventFlags::ONESHOT)?)
@@ -85,9 +97,15 @@ impl Link {
             let armed = epoll::modify(&self.waiting, channel.socket(), EventData::new_u64(SOCKET), events);
             debug_assert!(armed.is_ok(), "registered with the channel: {armed:?}");
         }
-        if !ticket.is_wanted() {
+        if !ticket.is_wanted() || self.has_ended.load(Ordering::SeqCst) {
             self.wake();
         }
+    }
+
+    /// Notes that the process has ended. Whoever has the channel in hand and gives a call to watch after this wakes
+    /// the thread: the socket need not, if something that the process started still holds its other end.
+    pub(super) fn ended(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn take_watched(&self) -> Option<(Channel, Flight)> {
