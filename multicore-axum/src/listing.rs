@@ -167,6 +167,9 @@ impl IntoResponse for Listing {
         if self.list.strategy() == Strategy::Ranges {
             made.push_str(", strategy=ranges");
         }
+        if self.list.in_processes() {
+            made.push_str(", isolation=processes");
+        }
         insert(&mut headers, MULTICORE, made);
         if let Some(took) = self.took {
             let milliseconds = took.as_secs_f64() * 1_000.0;

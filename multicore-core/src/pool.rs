@@ -17,7 +17,7 @@ use crate::db::Database;
 use crate::error::{BoxError, StartError, StartStep};
 use crate::mode::Decisions;
 #[cfg(feature = "process")]
-use crate::process::Processes;
+use crate::process::{ProcessStats, Processes};
 use crate::worker::{Exit, Worker};
 
 /// How long cancelled work may take to unwind after a shutdown's deadline.
@@ -162,6 +162,8 @@ impl<DB: Database> Multicore<DB> {
             vetoed: core.load.veto(),
             wake_nanos: core.load.wake(),
             decisions: core.decisions.read(),
+            #[cfg(feature = "process")]
+            processes: self.processes().stats(),
         }
     }
 
@@ -263,6 +265,9 @@ pub struct Stats {
     pub wake_nanos: u64,
     /// How often each decision was taken.
     pub decisions: Decisions,
+    /// The worker processes; all zero where there are none.
+    #[cfg(feature = "process")]
+    pub processes: ProcessStats,
 }
 
 /// How a shutdown went.

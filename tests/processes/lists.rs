@@ -1,15 +1,23 @@
 //! Lists whose rows are rendered in worker processes give the bytes of the sequential path, and tasks that have a
 //! connection of their own.
 
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use axum::routing::get;
+use http_body_util::BodyExt;
+use multicore_axum::{Config, LimitOffset, Listing, MulticoreLayer};
 use multicore_core::process::{Json, ProcessError, ProcessSettings};
 use multicore_core::{Execution, ListError, ListQuery, Mode, Multicore, Page, asc};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Sqlite, SqlitePool};
+use tower::ServiceExt;
 
 use crate::tasks::{Person, card, registered, settings};
 
 struct People {
     mc: Multicore<Sqlite>,
+    pool: SqlitePool,
     _folder: tempfile::TempDir,
 }
 
@@ -40,13 +48,13 @@ async fn people(rows: i64, settings: ProcessSettings) -> People {
     let mc = Multicore::<Sqlite>::builder()
         .name("test")
         .workers(1)
-        .pool(pool)
+        .pool(pool.clone())
         .processes(registered().with_url(format!("sqlite:{}", file.display())))
         .process_settings(settings)
         .start()
         .await
         .unwrap();
-    People { mc, _folder: folder }
+    People { mc, pool, _folder: folder }
 }
 
 fn query() -> ListQuery<Person, Sqlite> {
@@ -99,4 +107,39 @@ async fn a_worker_keeps_a_connection_of_its_own_and_opens_another_after_a_failur
     assert_eq!(count.0, 12);
     let opened: Json<u32> = processes.run("opened", ()).await.unwrap();
     assert_eq!(opened.0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_response_says_that_its_rows_were_rendered_in_processes() {
+    async fn apart(
+        mc: multicore_axum::Multicore<Sqlite>,
+        page: LimitOffset,
+    ) -> Result<Listing, multicore_axum::ListError> {
+        mc.parallel_list_in_processes(query(), page, "card").await
+    }
+    async fn here(
+        mc: multicore_axum::Multicore<Sqlite>,
+        page: LimitOffset,
+    ) -> Result<Listing, multicore_axum::ListError> {
+        mc.parallel_list(query(), page, card).await
+    }
+    let people = people(50, settings(2)).await;
+    let config: Config = toml::from_str("max-limit = 100\n[processes]\nworkers = 2").unwrap();
+    let layer = MulticoreLayer::<Sqlite>::builder()
+        .config(config)
+        .pool(people.pool.clone())
+        .processes(registered())
+        .start()
+        .await
+        .unwrap();
+    let app = Router::new().route("/apart", get(apart)).route("/here", get(here)).layer(layer);
+    let ask = async |uri: &str| {
+        let request = Request::get(uri).body(Body::empty()).unwrap();
+        let (parts, body) = app.clone().oneshot(request).await.unwrap().into_parts();
+        let made = parts.headers["multicore"].to_str().unwrap().to_owned();
+        (made, body.collect().await.unwrap().to_bytes())
+    };
+    let (made, body) = ask("/apart?limit=50").await;
+    assert_eq!(made, "mode=parallel, participants=2, chunks=8, isolation=processes");
+    assert_eq!(body, ask("/here?limit=50").await.1);
 }

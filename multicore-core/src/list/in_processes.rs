@@ -4,7 +4,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -72,13 +71,12 @@ impl<DB: SqlDatabase> Multicore<DB> {
         let rows = list.rows.div_ceil(workers.max(1) * GROUPS_A_WORKER).clamp(1, MOST_ROWS);
         let groups = groups(&list.chunks, rows);
         let count = groups.len();
-        let started = Instant::now();
         let rendered = self.processes().ordered(task, groups).await.map_err(|error| match error {
             ProcessError::Panicked { message, .. } => ListError::Panicked { message },
             error => ListError::Process(error),
         })?;
-        tracing::trace!(groups = count, took = ?started.elapsed(), "a page was rendered in worker processes");
         list.chunks = array(rendered);
+        list.in_processes = true;
         list.mode = match (workers, count) {
             (..=1, _) => Mode::Sequential(Reason::OneCore),
             (_, ..=1) => Mode::Sequential(Reason::TooSmall),

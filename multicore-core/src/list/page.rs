@@ -14,6 +14,7 @@ pub struct List {
     pub(super) mode: Mode,
     pub(super) strategy: Strategy,
     pub(super) around: Around,
+    pub(super) in_processes: bool,
 }
 
 impl List {
@@ -35,6 +36,11 @@ impl List {
     /// How it was read: [`Single`](Strategy::Single) or [`Ranges`](Strategy::Ranges).
     pub fn strategy(&self) -> Strategy {
         self.strategy
+    }
+
+    /// Whether its rows were rendered in worker processes; then [`mode`](List::mode) counts those.
+    pub fn in_processes(&self) -> bool {
+        self.in_processes
     }
 
     /// What is around it.

@@ -330,7 +330,7 @@ where
         let rows = outs.iter().map(|chunk| chunk.rows).sum();
         let chunks = self.work.join(outs);
         self.model.learn_item_bytes(chunks.iter().map(Bytes::len).sum(), rows);
-        Ok(List { chunks, rows, mode, strategy, around })
+        Ok(List { chunks, rows, mode, strategy, around, in_processes: false })
     }
 
     fn around(&self, shape: &Shape, seen: Seen) -> Result<Around, ListError> {

@@ -70,11 +70,17 @@ fn prepare(server: Pid) -> io::Result<OwnedFd> {
     if getppid() != Some(server) {
         exit(0);
     }
-    // Where memory runs out, this goes before the server. Some sandboxes do not allow it.
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
+    if let Err(error) = offer_itself() {
         eprintln!("a worker process could not raise its oom score: {error}");
     }
     Ok(control)
+}
+
+/// Where memory runs out, this process is to go before its server. Some sandboxes do not allow it.
+fn offer_itself() -> io::Result<()> {
+    const SCORE: &str = "/proc/self/oom_score_adj";
+    let now: i32 = std::fs::read_to_string(SCORE)?.trim().parse().map_err(io::Error::other)?;
+    std::fs::write(SCORE, (now + 500).min(1_000).to_string())
 }
 
 /// Says hello and takes the welcome.
