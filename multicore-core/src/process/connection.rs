@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 
 use super::portable::{Output, Portable};
-use super::tasks::Failure;
+use super::registry::Failure;
 use crate::error::BoxError;
 
 /// What the server said to connect to. One a process, which is a worker once and for all.

@@ -13,6 +13,7 @@ mod connection;
 mod error;
 mod portable;
 mod processes;
+mod registry;
 mod rows;
 mod settings;
 mod stats;

@@ -37,9 +37,11 @@ impl Processes {
         settings: ProcessSettings,
     ) -> Result<Self, ProcessStartError> {
         settings.check()?;
+        let Registered(program) = registered;
+        program.tasks.check()?;
         let count = settings.workers.unwrap_or(threads);
         let timeout = settings.timeout;
-        let workers = Workers::start(name, count, registered, settings).await?;
+        let workers = Workers::start(name, count, program, settings).await?;
         Ok(Processes { workers: Some(Arc::new(workers)), timeout })
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::portable::Output;
-use super::tasks::Failure;
+use super::registry::Failure;
 
 /// Rows of this type, as a task's argument.
 pub(crate) struct Rows<R>(PhantomData<fn() -> R>);

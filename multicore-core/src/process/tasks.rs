@@ -1,9 +1,6 @@
-//! The registry: which functions a worker process can run, by name; and `init`, which makes a process a
-//! worker if it was started as one.
+//! Registering functions for worker processes, and `init`, which makes a process a worker if it was started as one.
 
-use std::any::{TypeId, type_name};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::connection::Home;
-use super::error::{ProcessError, ProcessStartError};
 use super::portable::{Output, Portable};
+use super::registry::{Failure, Program, Registry, Run};
 use super::rows::{Rendered, Rows, render_rows};
 use crate::error::BoxError;
 
@@ -43,54 +40,9 @@ pub struct Tasks<C = ()> {
     home: Option<Arc<Home<C>>>,
 }
 
-/// The tasks by themselves.
-#[derive(Default)]
-pub(super) struct Registry {
-    tasks: Vec<Entry>,
-}
-
-/// One task.
-pub(super) struct Entry {
-    name: String,
-    argument: Type,
-    result: Type,
-    idempotent: bool,
-    run: Box<Run>,
-}
-
-type Run = dyn Fn(Bytes, &mut Output<'_>) -> Result<(), Failure> + Send + Sync;
-
-/// Why a task gave no result, in the worker.
-pub(super) enum Failure {
-    /// The task's own error.
-    Failed(String),
-    /// The argument was not readable.
-    Argument(BoxError),
-    /// The result was not writable.
-    Result(BoxError),
-}
-
-#[derive(Clone, Copy)]
-struct Type {
-    id: TypeId,
-    name: &'static str,
-}
-
-impl Type {
-    fn of<T: 'static>() -> Self {
-        Type { id: TypeId::of::<T>(), name: type_name::<T>() }
-    }
-}
-
 impl<C> fmt::Debug for Tasks<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.registry.fmt(f)
-    }
-}
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.tasks.iter().map(|task| &task.name)).finish()
     }
 }
 
@@ -191,8 +143,7 @@ impl<C: Send + 'static> Tasks<C> {
     }
 
     fn entry<A: 'static, R: 'static>(mut self, name: String, idempotent: bool, run: Box<Run>) -> Self {
-        let (argument, result) = (Type::of::<A>(), Type::of::<R>());
-        self.registry.tasks.push(Entry { name, argument, result, idempotent, run });
+        self.registry.add::<A, R>(name, idempotent, run);
         self
     }
 
@@ -206,50 +157,7 @@ impl<C: Send + 'static> Tasks<C> {
     pub fn init(self) -> Registered {
         #[cfg(target_os = "linux")]
         super::worker::become_one(&self.registry);
-        Registered { tasks: self.registry, arguments: Vec::new(), url: String::new() }
-    }
-}
-
-impl Registry {
-    pub(super) fn get(&self, index: u32) -> Option<&Entry> {
-        self.tasks.get(usize::try_from(index).ok()?)
-    }
-
-    /// Tells registries apart.
-    pub(super) fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for task in &self.tasks {
-            (&task.name, task.argument.name, task.result.name).hash(&mut hasher);
-        }
-        hasher.finish()
-    }
-
-    /// Where the task stands, if it has these types.
-    pub(super) fn find<A: 'static, R: 'static>(&self, name: &str) -> Result<u32, ProcessError> {
-        let index = self.position(name)?;
-        let entry = &self.tasks[index];
-        for (what, registered, asked) in
-            [("argument", entry.argument, Type::of::<A>()), ("result", entry.result, Type::of::<R>())]
-        {
-            // Bytes are what every value crosses as, so anything can be given and taken so.
-            if registered.id != asked.id && asked.id != TypeId::of::<Bytes>() {
-                let (expected, given) = (registered.name, asked.name);
-                return Err(ProcessError::WrongType { task: name.to_owned(), what, expected, given });
-            }
-        }
-        u32::try_from(index).map_err(|_| self.unknown(name))
-    }
-
-    fn position(&self, name: &str) -> Result<usize, ProcessError> {
-        self.tasks.iter().position(|task| task.name == name).ok_or_else(|| self.unknown(name))
-    }
-
-    fn unknown(&self, name: &str) -> ProcessError {
-        let mut known = self.tasks.iter().map(|task| &*task.name).collect::<Vec<_>>().join(", ");
-        if known.is_empty() {
-            known.push_str("none");
-        }
-        ProcessError::UnknownTask { task: name.to_owned(), known }
+        Registered(Program { tasks: self.registry, arguments: Vec::new(), url: String::new() })
     }
 }
 
@@ -267,32 +175,14 @@ where
     })
 }
 
-impl Entry {
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn is_idempotent(&self) -> bool {
-        self.idempotent
-    }
-
-    pub(super) fn run(&self, argument: Bytes, out: &mut Output<'_>) -> Result<(), Failure> {
-        (self.run)(argument, out)
-    }
-}
-
 /// Tasks of a process that is no worker: what a pool's builder takes.
 #[must_use = "give it to the builder"]
-pub struct Registered {
-    tasks: Registry,
-    arguments: Vec<String>,
-    url: String,
-}
+pub struct Registered(pub(super) Program);
 
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the URL, which may have a password.
-        f.debug_struct("Registered").field("tasks", &self.tasks).finish_non_exhaustive()
+        f.debug_struct("Registered").field("tasks", &self.0.tasks).finish_non_exhaustive()
     }
 }
 
@@ -318,77 +208,14 @@ impl Registered {
 
     /// Starts workers with these command-line arguments. Default: none.
     pub fn with_arguments<T: Into<String>>(mut self, arguments: impl IntoIterator<Item = T>) -> Self {
-        self.arguments = arguments.into_iter().map(Into::into).collect();
+        self.0.arguments = arguments.into_iter().map(Into::into).collect();
         self
     }
 
     /// What workers connect to, for tasks with a connection. It goes to them over their socket, so it is in no
     /// command line and no environment.
     pub fn with_url(mut self, url: impl Into<String>) -> Self {
-        self.url = url.into();
+        self.0.url = url.into();
         self
-    }
-
-    /// The tasks, the arguments and the URL.
-    pub(super) fn into_parts(self) -> Result<(Registry, Vec<String>, String), ProcessStartError> {
-        let mut names: Vec<&str> = self.tasks.tasks.iter().map(Entry::name).collect();
-        names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(ProcessStartError::Duplicate { task: twice[0].to_owned() });
-        }
-        Ok((self.tasks, self.arguments, self.url))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use super::*;
-    use crate::process::portable::Json;
-
-    fn added() -> Tasks {
-        Tasks::new()
-            .add("length", |text: String| Ok::<_, Infallible>(Json(text.len())))
-            .add_idempotent("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes))
-    }
-
-    fn tasks() -> Registry {
-        added().registry
-    }
-
-    #[test]
-    fn a_task_is_found_by_its_name_and_types() {
-        let tasks = tasks();
-        assert_eq!(tasks.find::<String, Json<usize>>("length").unwrap(), 0);
-        assert_eq!(tasks.find::<Bytes, Bytes>("length").unwrap(), 0, "anything crosses as bytes");
-        assert_eq!(tasks.find::<Bytes, Bytes>("echo").unwrap(), 1);
-        let error = tasks.find::<Bytes, Bytes>("size").unwrap_err();
-        assert_eq!(error.to_string(), "no task is named `size`; there are: length, echo");
-        let error = tasks.find::<Vec<u8>, Json<usize>>("length").unwrap_err().to_string();
-        assert!(
-            error.starts_with("task `length` has alloc::string::String as its argument, not "),
-            "{error}"
-        );
-        let error = tasks.find::<String, String>("length").unwrap_err().to_string();
-        assert!(error.contains("as its result"), "{error}");
-    }
-
-    #[test]
-    fn registries_with_other_tasks_or_types_differ() {
-        let more = added().add("more", |(): ()| Ok::<_, Infallible>(()));
-        let other = Tasks::new()
-            .add("length", |text: Bytes| Ok::<_, Infallible>(Json(text.len())))
-            .add_idempotent("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes));
-        assert_eq!(tasks().fingerprint(), tasks().fingerprint());
-        assert_ne!(tasks().fingerprint(), more.registry.fingerprint());
-        assert_ne!(tasks().fingerprint(), other.registry.fingerprint());
-    }
-
-    #[test]
-    fn two_tasks_of_one_name_are_refused() {
-        let twice = added().add("echo", |(): ()| Ok::<_, Infallible>(()));
-        let error = twice.init().into_parts().map(drop).unwrap_err();
-        assert_eq!(error.to_string(), "two tasks are named `echo`");
     }
 }

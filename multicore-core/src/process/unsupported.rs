@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::{ProcessError, ProcessStartError};
+use super::registry::{Program, Registry};
 use super::settings::ProcessSettings;
 use super::stats::ProcessStats;
-use super::tasks::{Registered, Registry};
 
 /// There are none.
 pub(super) struct Workers(Infallible);
@@ -17,7 +17,7 @@ impl Workers {
     pub(super) async fn start(
         _name: &str,
         _count: usize,
-        _registered: Registered,
+        _program: Program,
         _settings: ProcessSettings,
     ) -> Result<Self, ProcessStartError> {
         Err(ProcessStartError::Unsupported { system: std::env::consts::OS })

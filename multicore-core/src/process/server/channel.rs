@@ -13,11 +13,11 @@ use super::call::Request;
 use super::link::Link;
 use super::maps::{ArgumentMap, Maps, ResultMap};
 use crate::process::error::ProcessError;
+use crate::process::registry::Registry;
 use crate::process::settings::ProcessSettings;
 use crate::process::shared::memory::ControlPage;
 use crate::process::shared::socket::{self, Got, Inbox};
 use crate::process::shared::wire::{Call, INLINE, Outcome, Payload, Reply};
-use crate::process::tasks::Registry;
 
 /// How often a worker's memory is looked at between tasks, which costs some microseconds.
 const WEIGH_EVERY: Duration = Duration::from_millis(10);

@@ -170,7 +170,7 @@ impl Shift<'_> {
     }
 
     fn receive(&mut self, mut channel: Channel, flight: Flight) {
-        match channel.receive(flight, &self.pool.tasks, &self.pool.settings) {
+        match channel.receive(flight, &self.pool.program.tasks, &self.pool.settings) {
             Received::Answer(request, result) => {
                 request.finish(result);
                 self.go_on(channel);
@@ -277,8 +277,8 @@ impl Shift<'_> {
         let Some((mut channel, flight)) = self.home.take() else { return };
         self.pool.is_gone();
         // An answer that was given before the end counts.
-        let flight =
-            flight.and_then(|flight| match channel.receive(flight, &self.pool.tasks, &self.pool.settings) {
+        let flight = flight.and_then(|flight| {
+            match channel.receive(flight, &self.pool.program.tasks, &self.pool.settings) {
                 Received::Answer(request, result) => {
                     request.finish(result);
                     None
@@ -288,7 +288,8 @@ impl Shift<'_> {
                     self.protocol(request, breach);
                     None
                 }
-            });
+            }
+        });
         let end = self.child.end();
         self.child.words.read();
         if !self.by_us {
@@ -341,7 +342,7 @@ impl Shift<'_> {
     }
 
     fn task(&self, request: &Request) -> String {
-        self.pool.tasks.get(request.task).map(|task| task.name().to_owned()).unwrap_or_default()
+        self.pool.program.tasks.get(request.task).map(|task| task.name().to_owned()).unwrap_or_default()
     }
 }
 

@@ -10,9 +10,9 @@ use super::call::Request;
 use super::channel::Channel;
 use super::link::{Link, Mail};
 use crate::process::error::ProcessError;
+use crate::process::registry::Program;
 use crate::process::settings::ProcessSettings;
 use crate::process::stats::ProcessStats;
-use crate::process::tasks::Registry;
 
 /// An argument above this takes so long to copy that an async thread is not to do it.
 const LONG_ARGUMENT: usize = 256 * 1024;
@@ -20,10 +20,7 @@ const LONG_ARGUMENT: usize = 256 * 1024;
 const MOST_TRIES: u8 = 3;
 
 pub(super) struct Pool {
-    pub(super) tasks: Registry,
-    pub(super) arguments: Vec<String>,
-    /// What workers' tasks connect to.
-    pub(super) url: String,
+    pub(super) program: Program,
     pub(super) settings: ProcessSettings,
     pub(super) links: Vec<Arc<Link>>,
     pub(super) counts: Counts,
@@ -68,13 +65,7 @@ pub(super) fn count(counter: &AtomicU64) {
 }
 
 impl Pool {
-    pub(super) fn new(
-        tasks: Registry,
-        arguments: Vec<String>,
-        url: String,
-        settings: ProcessSettings,
-        links: Vec<Arc<Link>>,
-    ) -> Self {
+    pub(super) fn new(program: Program, settings: ProcessSettings, links: Vec<Arc<Link>>) -> Self {
         let desk = Desk {
             queue: VecDeque::new(),
             idle: Vec::with_capacity(links.len()),
@@ -82,7 +73,7 @@ impl Pool {
             down: None,
             state: State::Open,
         };
-        Pool { tasks, arguments, url, settings, links, counts: Counts::default(), desk: Mutex::new(desk) }
+        Pool { program, settings, links, counts: Counts::default(), desk: Mutex::new(desk) }
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {

@@ -78,7 +78,7 @@ pub(super) fn spawn(pool: &Pool, link: &Arc<Link>) -> Result<(Child, Channel), P
     // The running program itself, even if its file was replaced or deleted meanwhile.
     let spawned = Command::new("/proc/self/exe")
         .arg0(link.name())
-        .args(&pool.arguments)
+        .args(&pool.program.arguments)
         .env(VARIABLE, std::process::id().to_string())
         .stdin(Stdio::from(control))
         .stdout(Stdio::from(out))
@@ -147,7 +147,7 @@ fn greet(
             return Err(ProcessStartError::Stopped);
         }
     };
-    check(inbox.packet(len), child.pid, pool.tasks.fingerprint())
+    check(inbox.packet(len), child.pid, pool.program.tasks.fingerprint())
         .map_err(|difference| ProcessStartError::Stranger { worker: worker(), difference })?;
     let file = ControlPage::file().map_err(refused("get its control page"))?;
     let page = ControlPage::new(&file).map_err(refused("get its control page"))?;
@@ -155,7 +155,7 @@ fn greet(
         name: worker(),
         max_result: pool.settings.max_result.unwrap_or(u64::MAX),
         max_memory: pool.settings.max_memory.unwrap_or(u64::MAX),
-        url: pool.url.clone(),
+        url: pool.program.url.clone(),
     };
     socket::put(socket, &welcome.encode(), &[file.as_fd()], false).map_err(refused("be welcomed"))?;
     Ok((page, inbox))

@@ -17,9 +17,9 @@ use super::keeper::Keeper;
 use super::link::{Link, Mail};
 use super::pool::{Pool, State, refuse};
 use crate::process::error::{ProcessError, ProcessStartError};
+use crate::process::registry::{Program, Registry};
 use crate::process::settings::ProcessSettings;
 use crate::process::stats::ProcessStats;
-use crate::process::tasks::{Registered, Registry};
 use crate::process::worker::is_inside;
 use crate::task::within;
 use crate::worker::Exit;
@@ -54,13 +54,12 @@ impl Workers {
     pub(in crate::process) async fn start(
         name: &str,
         count: usize,
-        registered: Registered,
+        program: Program,
         settings: ProcessSettings,
     ) -> Result<Self, ProcessStartError> {
         if is_inside() {
             return Err(ProcessStartError::InsideWorker);
         }
-        let (tasks, arguments, url) = registered.into_parts()?;
         let refused = |worker: &str, step, source: std::io::Error| ProcessStartError::System {
             worker: worker.to_owned(),
             step,
@@ -74,7 +73,7 @@ impl Workers {
                     .map_err(|source| refused(&worker, "get its place", source))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let pool = Arc::new(Pool::new(tasks, arguments, url, settings, links));
+        let pool = Arc::new(Pool::new(program, settings, links));
         let (exit, mut ended) = watch::channel(0);
         let (report, mut reports) = mpsc::channel(count);
         let mut unfinished = Unfinished(Some(Arc::clone(&pool)));
@@ -114,7 +113,7 @@ impl Workers {
     }
 
     pub(in crate::process) fn tasks(&self) -> &Registry {
-        &self.pool.tasks
+        &self.pool.program.tasks
     }
 
     pub(in crate::process) fn settings(&self) -> &ProcessSettings {
@@ -153,13 +152,13 @@ impl Workers {
         argument: Bytes,
     ) -> (Request, oneshot::Receiver<Result<Bytes, ProcessError>>) {
         let (answer, receiver) = oneshot::channel();
-        let may_repeat = self.pool.tasks.get(task).is_some_and(|task| task.is_idempotent());
+        let may_repeat = self.pool.program.tasks.get(task).is_some_and(|task| task.is_idempotent());
         let ticket = Arc::<Ticket>::default();
         (Request { task, argument, ticket, answer, tries: 0, may_repeat }, receiver)
     }
 
     fn timeout_error(&self, task: u32, after: Duration) -> ProcessError {
-        let task = self.pool.tasks.get(task).map(|task| task.name().to_owned()).unwrap_or_default();
+        let task = self.pool.program.tasks.get(task).map(|task| task.name().to_owned()).unwrap_or_default();
         ProcessError::Timeout { task, after }
     }
 
@@ -237,7 +236,7 @@ impl Workers {
         };
         loop {
             let has_ended = wait_on(&channel, until);
-            flight = match channel.receive(flight, &self.pool.tasks, &self.pool.settings) {
+            flight = match channel.receive(flight, &self.pool.program.tasks, &self.pool.settings) {
                 Received::Answer(_, result) => {
                     self.pool.give_back(channel);
                     return Exchanged::Answer(result);

@@ -13,10 +13,10 @@ use rustix::net::SocketType;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use super::connection::set_url;
+use super::registry::Registry;
 use super::shared::memory::{ControlPage, close_inherited};
 use super::shared::socket::{self, Got, Inbox};
 use super::shared::wire::{Hello, VERSION, Welcome};
-use super::tasks::Registry;
 use serve::Server;
 
 /// Set in workers, to their server's process number. What a worker starts inherits it, and so may have no worker
