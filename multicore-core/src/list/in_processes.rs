@@ -104,12 +104,16 @@ fn groups(chunks: &[Bytes], rows: usize) -> Vec<Bytes> {
     groups
 }
 
-/// Rendered groups, each with commas between its elements, as an array.
+/// Rendered groups, each element with a comma before it, as an array of as few pieces.
 fn array(groups: Vec<Bytes>) -> Vec<Bytes> {
-    let mut chunks = Vec::with_capacity(groups.len() * 2 + 1);
-    for group in groups {
-        chunks.push(Bytes::from_static(if chunks.is_empty() { b"[" } else { b"," }));
-        chunks.push(group);
+    let mut chunks = Vec::with_capacity(groups.len() + 2);
+    for group in groups.into_iter().filter(|group| !group.is_empty()) {
+        if chunks.is_empty() {
+            chunks.push(Bytes::from_static(b"["));
+            chunks.push(group.slice(1..));
+        } else {
+            chunks.push(group);
+        }
     }
     chunks.push(Bytes::from_static(if chunks.is_empty() { b"[]" } else { b"]" }));
     chunks
@@ -212,7 +216,7 @@ mod tests {
             String::from_utf8(array(groups).concat()).unwrap()
         };
         assert_eq!(text(&[]), "[]");
-        assert_eq!(text(&["1"]), "[1]");
-        assert_eq!(text(&["1,2", "3"]), "[1,2,3]");
+        assert_eq!(text(&[",1"]), "[1]");
+        assert_eq!(text(&[",1,2", "", ",3"]), "[1,2,3]");
     }
 }

@@ -13,7 +13,7 @@ use super::registry::Failure;
 /// Rows of this type, as a task's argument.
 pub(crate) struct Rows<R>(PhantomData<fn() -> R>);
 
-/// Their JSON, with commas between them.
+/// Their JSON, each with a comma before it.
 pub(crate) enum Rendered {}
 
 /// Adds a row.
@@ -48,11 +48,10 @@ where
     V: Serialize,
 {
     use std::io::Write as _;
-    for (index, row) in each_row(rows).enumerate() {
+    for row in each_row(rows) {
         let row = rmp_serde::from_slice(row).map_err(|error| Failure::Argument(error.into()))?;
         let view = render(row);
-        let written = if index > 0 { out.write_all(b",") } else { Ok(()) };
-        written.map_err(|error| Failure::Result(error.into()))?;
+        out.write_all(b",").map_err(|error| Failure::Result(error.into()))?;
         serde_json::to_writer(&mut *out, &view).map_err(|error| Failure::Result(error.into()))?;
     }
     Ok(())
@@ -63,8 +62,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_rendered_in_order_with_commas_between_them() {
-        for (rows, expected) in [(vec![], ""), (vec![1u64], "2"), (vec![1, 20, 300], "2,40,600")] {
+    fn rows_are_rendered_in_order_each_with_a_comma_before_it() {
+        for (rows, expected) in [(vec![], ""), (vec![1u64], ",2"), (vec![1, 20, 300], ",2,40,600")] {
             let mut bytes = Vec::new();
             for row in rows {
                 put_row(&mut bytes, &rmp_serde::to_vec_named(&row).unwrap());
