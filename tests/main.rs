@@ -27,6 +27,7 @@ mod support;
 mod tasks;
 mod walks;
 mod writers;
+mod writes;
 
 /// A file that is not named here would never be compiled.
 #[test]

@@ -93,7 +93,7 @@ impl IntoResponse for StreamedListing {
 /// without the end that a whole body has.
 struct Streamed {
     export: Export,
-    /// A batch was given away that may still wait to be sent.
+    /// A whole batch was given away that may still wait to be sent.
     sent: bool,
 }
 
@@ -114,7 +114,8 @@ impl http_body::Body for Streamed {
         let next = ready!(Pin::new(&mut self.export).poll_next(context));
         Poll::Ready(next.map(|next| match next {
             Ok(bytes) => {
-                self.sent = true;
+                // Within a batch the server may collect what it likes to write at once.
+                self.sent = !self.export.has_more_made();
                 Ok(Frame::data(bytes))
             }
             Err(error) => {
@@ -124,5 +125,11 @@ impl http_body::Body for Streamed {
                 Err(error)
             }
         }))
+    }
+
+    /// Known with the last bytes, so that the body's end is written with them: alone it would wait for the
+    /// client's acknowledgement of what went before.
+    fn is_end_stream(&self) -> bool {
+        self.export.is_over()
     }
 }

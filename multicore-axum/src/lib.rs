@@ -61,6 +61,8 @@ mod listing;
 mod multicore;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod page;
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+mod pieces;
 mod problem;
 mod secret;
 mod service;

@@ -2,22 +2,19 @@
 //! made.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::fmt::Write;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum_core::body::Body;
 use axum_core::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use http_body::{Frame, SizeHint};
 use multicore_core::{Around, List, ListQuery, Mode, Paging, SqlDatabase, Strategy};
 use serde::Serialize;
 
 use crate::multicore::Multicore;
 use crate::page::{LinkStyle, PageRequest, links};
+use crate::pieces::Pieces;
 use crate::problem::ListError;
 
 /// Says how a list was made.
@@ -191,7 +188,7 @@ impl IntoResponse for Listing {
             chunks.push_front(Bytes::from(opening));
             chunks.push_back(Bytes::from_static(b"}"));
         }
-        let mut response = Response::new(Body::new(Chunks::new(chunks)));
+        let mut response = Response::new(Body::new(Pieces::new(chunks)));
         *response.headers_mut() = headers;
         response
     }
@@ -201,42 +198,5 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     // Made of numbers, names and percent-encoded text; were it ever not a header, the page still is.
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
         headers.insert(name, value);
-    }
-}
-
-/// A body of known length in pieces, none of them copied.
-struct Chunks {
-    chunks: VecDeque<Bytes>,
-    left: u64,
-}
-
-impl Chunks {
-    fn new(chunks: VecDeque<Bytes>) -> Self {
-        let left = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        Chunks { chunks, left }
-    }
-}
-
-impl http_body::Body for Chunks {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.chunks.pop_front();
-        if let Some(chunk) = &next {
-            self.left -= chunk.len() as u64;
-        }
-        Poll::Ready(next.map(|chunk| Ok(Frame::data(chunk))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
     }
 }

@@ -3,9 +3,10 @@
 //! before the last one was taken. So memory stays flat however long the list is, and a slow client slows
 //! down the database instead of filling the memory.
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_core::Stream;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::ListError;
 use super::error::unwrap_failure;
@@ -52,12 +53,12 @@ const BATCH_ROWS: std::ops::RangeInclusive<usize> = 64..=8_192;
 /// a whole document, and must not be passed on as one.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Export {
-    /// What was made for the first batch, before anyone could be told anything else.
-    first: Option<Bytes>,
-    chunks: mpsc::Receiver<Bytes>,
-    /// Makes chunks while it is polled; none once it has ended.
+    /// What is made and was not taken yet.
+    made: VecDeque<Bytes>,
+    batches: mpsc::Receiver<(Vec<Bytes>, Mode)>,
+    /// Makes batches while it is polled; none once it has ended.
     making: Option<Making>,
-    /// Why it ended, told behind the last chunk.
+    /// Why it ended, told behind the last batch.
     failed: Option<ListError>,
     format: Format,
     mode: Mode,
@@ -81,6 +82,23 @@ impl Export {
     pub fn mode(&self) -> Mode {
         self.mode
     }
+
+    /// Whether the next bytes are there already, and taking them makes nothing.
+    pub fn has_more_made(&self) -> bool {
+        !self.made.is_empty()
+    }
+
+    /// Whether it ended well, and all was taken.
+    pub fn is_over(&self) -> bool {
+        self.made.is_empty() && self.making.is_none() && self.failed.is_none() && self.batches.is_empty()
+    }
+
+    /// Takes over the next batch, if one is made.
+    fn take_batch(&mut self) -> Option<Mode> {
+        let (batch, mode) = self.batches.try_recv().ok()?;
+        self.made = batch.into();
+        Some(mode)
+    }
 }
 
 impl Stream for Export {
@@ -88,29 +106,22 @@ impl Stream for Export {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
         loop {
-            // What is made already goes first, also before an error that came after it. Pending does not mean
-            // that nothing is there: Tokio says so, too, when a task has had its share.
-            if let Poll::Ready(taken) = this.chunks.poll_recv(context) {
-                return Poll::Ready(match taken {
-                    Some(chunk) => Some(Ok(chunk)),
-                    None => this.failed.take().map(Err),
-                });
+            if let Some(chunk) = this.made.pop_front() {
+                return Poll::Ready(Some(Ok(chunk)));
             }
-            let Some(making) = &mut this.making else { return Poll::Pending };
+            // What is made already goes first, also before an error that came after it.
+            if this.take_batch().is_some() {
+                continue;
+            }
+            let Some(making) = &mut this.making else { return Poll::Ready(this.failed.take().map(Err)) };
             match making.as_mut().poll(context) {
                 Poll::Ready(ended) => {
-                    // With it goes the sender, so that the channel ends behind its last chunk.
                     this.making = None;
                     this.failed = ended.err();
                 }
-                Poll::Pending => {
-                    let taken = task::ready!(this.chunks.poll_recv(context));
-                    return Poll::Ready(taken.map(Ok));
-                }
+                Poll::Pending if this.batches.is_empty() => return Poll::Pending,
+                Poll::Pending => {}
             }
         }
     }
@@ -151,8 +162,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         let until = request.timeout.and_then(|after| Some((after, Instant::now().checked_add(after)?)));
         let mut retried = false;
         loop {
-            let (sender, chunks) = mpsc::channel(1);
-            let (told, mut first) = oneshot::channel();
+            let (sender, batches) = mpsc::channel(1);
             let maker = Maker {
                 core: Arc::clone(&self.core),
                 request: Arc::clone(&request),
@@ -161,14 +171,18 @@ impl<DB: SqlDatabase> Multicore<DB> {
                 format,
                 until,
                 sender,
-                told: Some(told),
             };
-            let mut making: Option<Making> = Some(Box::pin(maker.make()));
+            let mut export = Export {
+                made: VecDeque::new(),
+                batches,
+                making: Some(Box::pin(maker.make())),
+                failed: None,
+                format,
+                mode: Mode::Sequential(Reason::TooSmall),
+            };
             // To the first bytes, so that what fails before them is an error like a list's.
-            match poll_fn(|context| begin(&mut making, &mut first, context)).await {
-                Ok((first, mode)) => {
-                    return Ok(Export { first: Some(first), chunks, making, failed: None, format, mode });
-                }
+            match poll_fn(|context| export.begin(context)).await {
+                Ok(mode) => return Ok(Export { mode, ..export }),
                 Err(error) if error.is_lost::<DB>() && !retried => {
                     let cause = error.source().map(ToString::to_string);
                     tracing::warn!(cause, "a database connection was lost; the list is read again");
@@ -180,25 +194,27 @@ impl<DB: SqlDatabase> Multicore<DB> {
     }
 }
 
-/// Makes until there are first bytes; an error only if there were none before it.
-fn begin(
-    making: &mut Option<Making>,
-    first: &mut oneshot::Receiver<(Bytes, Mode)>,
-    context: &mut Context<'_>,
-) -> Poll<Result<(Bytes, Mode), ListError>> {
-    let made = making.as_mut().map_or(Poll::Pending, |making| making.as_mut().poll(context));
-    let begun = first.try_recv().ok();
-    match (begun, made) {
-        (Some(begun), Poll::Pending) => Poll::Ready(Ok(begun)),
-        (Some(begun), Poll::Ready(ended)) => {
-            *making = ended.err().map(|error| -> Making { Box::pin(ready(Err(error))) });
-            Poll::Ready(Ok(begun))
+impl Export {
+    /// Makes until there are first bytes; an error only if there were none before it.
+    fn begin(&mut self, context: &mut Context<'_>) -> Poll<Result<Mode, ListError>> {
+        let making = self.making.as_mut().map(|making| making.as_mut().poll(context));
+        if let Some(Poll::Ready(_)) = making {
+            self.making = None;
         }
-        (None, Poll::Pending) => Poll::Pending,
-        (None, Poll::Ready(ended)) => {
-            *making = None;
-            let nothing = || ListError::Database("the export ended before it began".into());
-            Poll::Ready(Err(ended.err().unwrap_or_else(nothing)))
+        let ended = match making {
+            Some(Poll::Ready(ended)) => ended.err(),
+            Some(Poll::Pending) | None => None,
+        };
+        match self.take_batch() {
+            Some(mode) => {
+                self.failed = ended;
+                Poll::Ready(Ok(mode))
+            }
+            None if self.making.is_some() => Poll::Pending,
+            None => {
+                let nothing = || ListError::Database("the export ended before it began".into());
+                Poll::Ready(Err(ended.unwrap_or_else(nothing)))
+            }
         }
     }
 }
@@ -212,9 +228,7 @@ struct Maker<DB: SqlDatabase, W> {
     format: Format,
     /// The time limit, and when it is up.
     until: Option<(Duration, Instant)>,
-    sender: mpsc::Sender<Bytes>,
-    /// Takes the first bytes, and how they were made.
-    told: Option<oneshot::Sender<(Bytes, Mode)>>,
+    sender: mpsc::Sender<(Vec<Bytes>, Mode)>,
 }
 
 impl<DB, W> Maker<DB, W>
@@ -231,10 +245,14 @@ where
     async fn read(&mut self) -> Result<(), ListError> {
         let mut lease = Lease::acquire(&self.core).await?;
         let result = self.read_on(&mut lease).await;
-        lease.settle(result)
+        let Made { batch, mode, .. } = lease.settle(result)?;
+        // Nothing comes behind it, so who takes it can tell that it is the last.
+        self.give(batch, mode);
+        Ok(())
     }
 
-    async fn read_on(&mut self, lease: &mut Lease<DB>) -> Result<(), ListError> {
+    /// Gives all batches but the last one, which it returns.
+    async fn read_on(&mut self, lease: &mut Lease<DB>) -> Result<Made, ListError> {
         let core = Arc::clone(&self.core);
         if core.transaction_pooling {
             lease.begin_transaction("BEGIN").await?;
@@ -269,11 +287,12 @@ where
             done?;
         }
         let close = self.format.close(made.opened);
-        if !close.is_empty() || self.told.is_some() {
-            self.give(Bytes::from_static(close), made.mode).await;
+        if !close.is_empty() || made.batch.is_empty() {
+            made.batch.push(Bytes::from_static(close));
         }
         core.decisions.count(made.mode);
-        lease.end_transaction().await
+        lease.end_transaction().await?;
+        Ok(made)
     }
 
     /// Makes batches from a statement that is stepped here, as far as it comes.
@@ -312,7 +331,8 @@ where
         done.map(|()| seen)
     }
 
-    /// Makes batch after batch until the rows end, or stall.
+    /// Makes batch after batch until the rows end, or stall, and gives each once it is known not to be the
+    /// last.
     async fn batches(
         &mut self,
         core: &Core<DB>,
@@ -321,6 +341,10 @@ where
         made: &mut Made,
     ) -> Result<(), ListError> {
         while !rows.seen.ended && !rows.seen.stalled {
+            if !made.batch.is_empty() {
+                self.give(mem::take(&mut made.batch), made.mode);
+                self.taken().await;
+            }
             let expected = self.batch_rows();
             let wish = Wish { execution: self.request.wish.execution, quiet: true, ..Wish::default() };
             let mut owner = Owner::new(core, Arc::clone(&self.work), &self.model, wish, expected);
@@ -336,19 +360,21 @@ where
                 if !mem::replace(&mut made.opened, true) {
                     chunk = self.format.open(chunk, self.work.header());
                 }
-                self.give(chunk.into(), made.mode).await;
+                made.batch.push(chunk.into());
             }
         }
         Ok(())
     }
 
-    /// Gives bytes to the reader, and waits until it has taken what was given before.
-    async fn give(&mut self, chunk: Bytes, mode: Mode) {
-        match self.told.take() {
-            // Nobody takes them who dropped the stream, and this with it.
-            Some(told) => drop(told.send((chunk, mode))),
-            None => drop(self.sender.send(chunk).await),
-        }
+    /// Gives a batch to the reader, who has taken the one before.
+    fn give(&self, batch: Vec<Bytes>, mode: Mode) {
+        // Nobody takes it who dropped the stream, and this with it.
+        let _dropped = self.sender.try_send((batch, mode));
+    }
+
+    /// Waits until the reader has taken what was given.
+    async fn taken(&self) {
+        let _gone = self.sender.reserve().await;
     }
 
     fn batch_rows(&self) -> usize {
@@ -365,11 +391,13 @@ struct Made {
     mode: Mode,
     /// Whether there were bytes.
     opened: bool,
+    /// What was made last and is not given yet.
+    batch: Vec<Bytes>,
 }
 
 impl Default for Made {
     fn default() -> Self {
-        Made { mode: Mode::Sequential(Reason::TooSmall), opened: false }
+        Made { mode: Mode::Sequential(Reason::TooSmall), opened: false, batch: Vec::new() }
     }
 }
 

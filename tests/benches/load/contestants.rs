@@ -173,11 +173,7 @@ pub(crate) fn serve(contestant: &str, url: &str) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         println!("{}", listener.local_addr().expect("an address"));
         let _ = std::io::stdout().flush();
-        // For all of them: an answer that is written in several pieces waits for the peer's acknowledgement of
-        // each otherwise, 40 ms where that is delayed.
-        let listener = axum::serve::ListenerExt::tap_io(listener, |stream: &mut tokio::net::TcpStream| {
-            stream.set_nodelay(true).expect("a socket that takes options");
-        });
+        // Its sockets as they are where nobody set an option.
         axum::serve(listener, router).await.expect("it serves");
     });
 }
