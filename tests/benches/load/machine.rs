@@ -1,7 +1,5 @@
 //! What is said of the machine: enough to judge the figures by, nothing that names it.
 
-use std::process::Command;
-
 /// The processor time that the host gave to others, of all.
 pub(crate) struct Stolen {
     stolen: u64,
@@ -27,20 +25,4 @@ pub(crate) fn describe(since: &Stolen) -> String {
         "{cores} cores, {system} {kind}; {:.1}% of their time went to other machines of the host",
         part * 100.0
     )
-}
-
-/// The commit that is measured, and whether the code differs from it.
-pub(crate) fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let out =
-            Command::new("git").current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
-        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
-    };
-    let Some(hash) = git(&["rev-parse", "--short=7", "HEAD"]) else {
-        return "an unknown commit".to_owned();
-    };
-    // What the run itself writes does not count.
-    let changed = git(&["status", "--porcelain", "--", ":/", ":!/BENCHMARKS.md", ":!/docs"]);
-    let changed = changed.is_some_and(|files| !files.is_empty());
-    if changed { format!("commit {hash} with changes") } else { format!("commit {hash}") }
 }

@@ -8,6 +8,8 @@
 
 #[path = "../databases.rs"]
 mod databases;
+#[path = "../documents.rs"]
+mod documents;
 
 mod chart;
 mod contestants;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::Outcome;
 use crate::chart::{Chart, Line, Panel, svg};
-use crate::machine::commit;
+use crate::documents::{commit, section};
 use crate::plan::{Cell, Contestant, Page, Plan, Site};
 use crate::results::{Results, Slot, Spread, folder};
 
@@ -83,18 +83,6 @@ the slowest.";
 
 fn picture(site: Site) -> &'static str {
     if site == Site::Sqlite { "load-sqlite.svg" } else { "load-postgresql.svg" }
-}
-
-/// Puts a text between the markers of that name, or at the end with new ones.
-fn section(text: &str, name: &str, new: &str) -> Outcome<String> {
-    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
-    match (text.find(&begin), text.find(&end)) {
-        (Some(from), Some(to)) if from < to => {
-            Ok(format!("{}{begin}\n\n{}\n\n{}", &text[..from], new.trim_end(), &text[to..]))
-        }
-        (None, None) => Ok(format!("{}\n\n{begin}\n\n{}\n\n{end}\n", text.trim_end(), new.trim_end())),
-        _ => Err(format!("BENCHMARKS.md has one marker of {name} without the other")),
-    }
 }
 
 /// What was promised, and what came of it.
