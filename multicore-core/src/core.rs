@@ -19,7 +19,7 @@ use crate::db::{Control, Database};
 use crate::job::Help;
 use crate::job::registry::Registry;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
-use crate::list::shape::Shapes;
+use crate::list::shapes::Shapes;
 use crate::mode::{Counters, Reason};
 use crate::worker::Run;
 

@@ -101,7 +101,7 @@ where
         };
         let split = wanted && self.may_split(&shape, &read);
         let pays = split.then(|| shape.pays(self.paging.limit, read.skip.unwrap_or(0)));
-        let case = pays.as_ref().map(|pays| self.case(pays));
+        let case = pays.map(|pays| self.case(pays));
         let compared = case.filter(|case| plan.is_ordered() && strategy::is_eligible(*case));
         let hands = match (self.request.strategy, compared) {
             (Strategy::Ranges, _) => Some(self.core.registry.workers() + 1),
@@ -112,7 +112,7 @@ where
         };
         let mut started = Instant::now();
         let mut got = None;
-        if let (Some(hands), Some(pays)) = (hands, &pays) {
+        if let (Some(hands), Some(pays)) = (hands, pays) {
             got = self.ranges(lease, &shape, pays, &read, &way, hands).await?;
             if got.is_none() {
                 pays.failed();
@@ -128,7 +128,7 @@ where
                 (self.single(lease, &shape, read, way).await?, Strategy::Single)
             }
         };
-        if let (Some(_), Some(pays)) = (compared, &pays)
+        if let (Some(_), Some(pays)) = (compared, pays)
             && got.seen.rows > 0
         {
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);

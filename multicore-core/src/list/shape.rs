@@ -1,51 +1,26 @@
 //! What is known of a query whatever its values: what its text and the schema say, how the database
 //! would run it, and which way of reading it has been faster. Found out at the first use (`survey`),
-//! kept for the pool's life.
+//! kept in `shapes`. Nothing here takes a lock.
 
-use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
 
 use super::analysis::Facts;
 use super::cursor;
 use super::plan::Parts;
-use super::steady::Steady;
 use crate::admission::policy::Nanos;
-use crate::db::{Catalogue, PlanKind};
+use crate::db::PlanKind;
 
-/// More shapes than a program has queries: text with values in it makes a new one each time, and must
-/// not fill the memory.
-const MOST_SHAPES: usize = 1_024;
+/// Magnitudes there are.
+const MAGNITUDES: usize = u64::BITS as usize + 1;
 /// A program asks for pages of few lengths; what strangers ask for must not fill the connections' caches of
 /// statements, a hundred each.
 const MOST_LENGTHS: usize = 4;
 /// For how many pages the driver steps a query that has stalled where it was stepped: what was spent there
 /// until it stalled is then no more than a hundredth of them.
 const STALLED_FOR: u32 = 64;
-
-/// The shapes of one pool, by their text, and what is known of tables.
-#[derive(Default)]
-pub(crate) struct Shapes {
-    shapes: RwLock<HashMap<String, Arc<Shape>>>,
-    pub(super) catalogue: RwLock<Catalogue>,
-    pub(super) steady: Steady,
-}
-
-impl Shapes {
-    pub(super) fn get(&self, text: &str) -> Option<Arc<Shape>> {
-        self.shapes.read().unwrap_or_else(PoisonError::into_inner).get(text).cloned()
-    }
-
-    pub(super) fn insert(&self, text: String, shape: Shape) -> Arc<Shape> {
-        let mut shapes = self.shapes.write().unwrap_or_else(PoisonError::into_inner);
-        if shapes.len() >= MOST_SHAPES {
-            shapes.clear();
-        }
-        Arc::clone(shapes.entry(text).or_insert_with(|| Arc::new(shape)))
-    }
-}
 
 /// What is known of one query.
 pub(crate) struct Shape {
@@ -60,12 +35,12 @@ pub(crate) struct Shape {
     /// For so many pages more the driver steps it, since it stalled where it was stepped here.
     stalled: AtomicU32,
     /// By magnitude: asking once is the rule, so that a page finds its answer without a lock.
-    plans: [OnceLock<PlanKind>; u64::BITS as usize + 1],
+    plans: [OnceLock<PlanKind>; MAGNITUDES],
     /// The lengths of pages that stand in the text of statements.
     lengths: [OnceLock<u64>; MOST_LENGTHS],
     /// By length and depth: each range walks to the page's depth again, and a short page pays more of
     /// what a range costs to open.
-    pays: RwLock<HashMap<(u32, u32), Arc<Pays>>>,
+    pays: [OnceLock<Box<[OnceLock<Pays>; MAGNITUDES]>>; MAGNITUDES],
 }
 
 impl Shape {
@@ -77,9 +52,9 @@ impl Shape {
             snapshots,
             casts: OnceCell::new(),
             stalled: AtomicU32::new(0),
-            plans: [const { OnceLock::new() }; u64::BITS as usize + 1],
+            plans: [const { OnceLock::new() }; MAGNITUDES],
             lengths: [const { OnceLock::new() }; MOST_LENGTHS],
-            pays: RwLock::default(),
+            pays: [const { OnceLock::new() }; MAGNITUDES],
         }
     }
 
@@ -106,12 +81,12 @@ impl Shape {
 
     /// How a page of about this length is run, if that was asked before.
     pub(super) fn plan(&self, rows: u64) -> Option<PlanKind> {
-        self.plans[magnitude(rows) as usize].get().copied()
+        self.plans[magnitude(rows)].get().copied()
     }
 
     pub(super) fn learn_plan(&self, rows: u64, plan: PlanKind) {
         // Requests that asked at the same time found the same.
-        let _told_by_another = self.plans[magnitude(rows) as usize].set(plan);
+        let _told_by_another = self.plans[magnitude(rows)].set(plan);
     }
 
     /// Whether a statement may have this length of a page in its text: the first few that were asked for,
@@ -121,19 +96,16 @@ impl Shape {
     }
 
     /// What pages of about this length and depth have taken.
-    pub(super) fn pays(&self, rows: u64, skip: u64) -> Arc<Pays> {
-        let size = (magnitude(rows), magnitude(skip));
-        if let Some(known) = self.pays.read().unwrap_or_else(PoisonError::into_inner).get(&size) {
-            return Arc::clone(known);
-        }
-        let mut pays = self.pays.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(pays.entry(size).or_default())
+    pub(super) fn pays(&self, rows: u64, skip: u64) -> &Pays {
+        let of_length = &self.pays[magnitude(rows)];
+        let of_length = of_length.get_or_init(|| Box::new([const { OnceLock::new() }; MAGNITUDES]));
+        of_length[magnitude(skip)].get_or_init(Pays::default)
     }
 }
 
 /// Databases choose by size; within a factor of two they choose alike.
-fn magnitude(rows: u64) -> u32 {
-    u64::BITS - rows.leading_zeros()
+fn magnitude(rows: u64) -> usize {
+    (u64::BITS - rows.leading_zeros()) as usize
 }
 
 /// A query's text without its values.

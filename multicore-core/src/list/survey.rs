@@ -1,26 +1,27 @@
 //! Finding out what is to be known of a query at its first use: what the schema says of its order, how
 //! the database would run it, and of which types its keys are. Asked on the owner's connection, kept in
-//! `shape`.
+//! `shapes`.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use super::ListError;
 use super::analysis::{self, Facts, Text};
 use super::error::statement_error;
 use super::plan::Read;
 use super::query::{Request, Statement};
-use super::shape::{Shape, Shapes, text_of};
+use super::shape::{Shape, text_of};
+use super::shapes::{Found, Shapes};
 use crate::db::{PlanKind, SqlDatabase};
 
 /// What is known of the request's query; asked of the database at the first use.
 ///
 /// # Errors
 /// When the order is not one that pages can be cut from.
-pub(super) async fn shape<DB: SqlDatabase>(
-    shapes: &Shapes,
+pub(super) async fn shape<'s, DB: SqlDatabase>(
+    shapes: &'s Shapes,
     connection: &mut <DB as sqlx::Database>::Connection,
     request: &Request<DB>,
-) -> Result<Arc<Shape>, ListError> {
+) -> Result<Found<'s>, ListError> {
     let text = text_of(&request.parts);
     if let Some(known) = shapes.get(&text) {
         // Other requests may say something else of the same key.
