@@ -24,10 +24,10 @@ pub trait Stepping<I>: Send {
     /// From now on a step stalls that needs more than so many thousand of the database's instructions.
     fn limit_steps(&mut self, thousands: u32);
 
-    /// Whether a transaction is open.
-    fn in_transaction(&mut self) -> bool;
+    /// Takes a snapshot that all its statements see from now on, without a transaction; it is gone with the hand.
+    fn keep_snapshot(&mut self) -> Result<(), sqlx::Error>;
 
-    /// Begins a transaction, and takes its snapshot.
+    /// Begins a transaction that the driver can go on with, and takes its snapshot.
     fn begin(&mut self) -> Result<(), sqlx::Error>;
 
     /// Ends it.
@@ -61,7 +61,7 @@ impl<I> Stepping<I> for NoHand {
         match *self {}
     }
 
-    fn in_transaction(&mut self) -> bool {
+    fn keep_snapshot(&mut self) -> Result<(), sqlx::Error> {
         match *self {}
     }
 

@@ -200,27 +200,17 @@ where
                 None => return Ok(None),
             }
         };
-        let keeps = snapshot != Snapshot::PerRange;
-        let Some(mut hand) = lease.hand(keeps).await? else {
-            lease.left_transaction();
-            return Ok(None);
-        };
+        let Some(mut hand) = lease.hand(false).await? else { return Ok(None) };
         if let Some(thousands) = stepwise.limit {
             hand.limit_steps(thousands);
         }
-        if keeps && let Err(error) = hand.begin() {
+        if snapshot != Snapshot::PerRange
+            && let Err(error) = hand.keep_snapshot()
+        {
             tracing::debug!(%error, "there is no snapshot to share; the page is one statement");
-            drop(hand);
-            lease.left_transaction();
             return Ok(None);
         }
-        let got = self.once(Reader::Here(&mut hand, stepwise), hands, snapshot).await;
-        let left = keeps && hand.commit().is_ok();
-        drop(hand);
-        if left {
-            lease.left_transaction();
-        }
-        Ok(got?.ok())
+        Ok(self.once(Reader::Here(&mut hand, stepwise), hands, snapshot).await?.ok())
     }
 
     /// Reads the page once, the readers coming to one snapshot this way.
@@ -532,13 +522,10 @@ where
     /// Takes ranges as a worker that steps their statements, until none waits.
     async fn help_here(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) {
         let Ok(Some(mut hand)) = DB::hand(connection).await else { return };
-        if let Snapshot::Version(version) = &self.snapshot {
-            let begun = hand.begin();
-            at.in_transaction = hand.in_transaction();
-            if begun.is_err() || DB::version(&self.core.sentinel) != Some(*version) {
-                at.in_transaction = hand.commit().is_err() && at.in_transaction;
-                return;
-            }
+        if let Snapshot::Version(version) = &self.snapshot
+            && (hand.keep_snapshot().is_err() || DB::version(&self.core.sentinel) != Some(*version))
+        {
+            return;
         }
         let mut counted = false;
         while let Some(mut claim) = self.chunks.claim(1) {
@@ -554,9 +541,6 @@ where
                     break;
                 }
             }
-        }
-        if at.in_transaction && !self.stops.is_stopped() && hand.commit().is_ok() {
-            at.in_transaction = false;
         }
     }
 

@@ -50,8 +50,13 @@ impl Watching {
 /// Gives an answer each time it is polled, once it has the hand on the connection; ends when it cannot.
 async fn watch(mut connection: SqliteConnection, answer: Arc<Mutex<Option<i64>>>) {
     let Ok(Some(mut hand)) = Hand::on(&mut connection).await else { return };
+    match hand.prepare("PRAGMA data_version", &[]) {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(error) => return tracing::warn!(%error, "the database's version cannot be told"),
+    }
     loop {
-        match hand.number("PRAGMA data_version") {
+        match hand.number() {
             Ok(version) => *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(version),
             Err(error) => return tracing::warn!(%error, "the database's version cannot be told"),
         }

@@ -8,7 +8,7 @@
 //!    own thread does not touch them while it is held. A [`Hand`] holds it for as long as it lives, and every
 //!    call here takes `&mut Hand`. Hence it may be sent to another thread between two calls ([`Prepared`] is
 //!    `Send`), and is not `Sync`. An SQLite that was built for one thread alone is refused.
-//! 2. **Nothing outlives the lock.** The statement is a private field of the hand, finalised by its `drop`
+//! 2. **Nothing outlives the lock.** The statements are private fields of the hand, finalised by its `drop`
 //!    before the lock's field is dropped; sqlx may close the connection at any time after. A hand that is
 //!    leaked leaks the lock as well: the connection is stuck then, and nothing is freed under anyone.
 //! 3. **Nothing that SQLite owns is handed out.** Texts and blobs are copied before the next call to SQLite,
@@ -49,11 +49,13 @@ pub(crate) enum Stepped {
     Stalled,
 }
 
-/// The hand on a connection: sqlx keeps off it meanwhile. It holds one statement at a time.
+/// The hand on a connection: sqlx keeps off it meanwhile. It runs one statement at a time.
 #[doc(hidden)]
 pub struct Hand<'c> {
-    // In this order: the statement is finalised while the lock is held.
+    // In this order: the statements are finalised while the lock is held.
     statement: Option<Prepared>,
+    /// One that has begun and is not gone on with, so that the connection keeps the snapshot it took.
+    snapshot: Option<Prepared>,
     columns: Option<Arc<Columns>>,
     /// How many bytes of text the last row had.
     row_bytes: usize,
@@ -82,6 +84,7 @@ impl Drop for Prepared {
 impl Drop for Hand<'_> {
     fn drop(&mut self) {
         self.statement = None;
+        self.snapshot = None;
         if self.asked.is_some() {
             self.lock.remove_progress_handler();
         }
@@ -101,6 +104,7 @@ impl<'c> Hand<'c> {
         let lock = connection.lock_handle().await?;
         Ok(Some(Hand {
             statement: None,
+            snapshot: None,
             columns: None,
             row_bytes: 0,
             ahead: None,
@@ -139,20 +143,42 @@ impl<'c> Hand<'c> {
         if status == ffi::SQLITE_OK { Ok(()) } else { Err(self.error()) }
     }
 
-    /// The one number a statement gives.
+    /// The one number that the prepared statement gives now. It stays prepared, at no snapshot.
     ///
     /// # Errors
     /// The database's.
-    pub(crate) fn number(&mut self, sql: &str) -> Result<i64, Error> {
-        let prepared = self.prepare(sql, &[])?;
-        let stepped = if prepared { self.step()? } else { Stepped::End };
-        let number = match (&self.statement, stepped) {
-            // SAFETY: the statement is at a row (`step` said so), and the lock is held.
-            (Some(statement), Stepped::Row) => unsafe { ffi::sqlite3_column_int64(statement.0.as_ptr(), 0) },
-            _ => return Err(Error::RowNotFound),
+    pub(crate) fn number(&mut self) -> Result<i64, Error> {
+        let stepped = self.step()?;
+        let (Some(statement), Stepped::Row) = (&self.statement, stepped) else {
+            return Err(Error::RowNotFound);
         };
-        self.statement = None;
+        let raw = statement.0.as_ptr();
+        // SAFETY: the statement is alive and at a row (`step` said so), and the lock is held. Reset repeats what
+        // the last step said, which was no error.
+        let (number, _repeated) = unsafe { (ffi::sqlite3_column_int64(raw, 0), ffi::sqlite3_reset(raw)) };
         Ok(number)
+    }
+
+    /// Takes a snapshot that all statements of this hand see from now on. It takes no transaction: a connection
+    /// keeps what it sees for as long as one of its statements is between two rows.
+    ///
+    /// # Errors
+    /// The database's, or that something else has a snapshot on this connection already.
+    pub(crate) fn keep_snapshot(&mut self) -> Result<(), Error> {
+        self.close();
+        self.snapshot = None;
+        let database = self.lock.as_raw_handle().as_ptr();
+        // SAFETY: the lock is held; null asks for all of its databases.
+        let state = unsafe { ffi::sqlite3_txn_state(database, ptr::null()) };
+        if self.in_transaction() || state != ffi::SQLITE_TXN_NONE {
+            return Err(Error::InvalidSavePointStatement);
+        }
+        // The cheapest statement that reads the file and gives a row.
+        if !self.prepare("PRAGMA data_version", &[])? || self.step()? != Stepped::Row {
+            return Err(Error::RowNotFound);
+        }
+        self.snapshot = self.statement.take();
+        Ok(())
     }
 
     /// Prepares a statement in place of the last one and binds its values, which are numbered from 1. False

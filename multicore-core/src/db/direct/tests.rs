@@ -6,11 +6,11 @@ use std::num::{NonZeroI64, NonZeroU8};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow};
 use sqlx::types::Text;
 use sqlx::{
-    AssertSqlSafe, Column, ColumnIndex, Connection, Decode, FromRow, Row, Sqlite, SqliteConnection, Type,
-    TypeInfo, ValueRef,
+    AssertSqlSafe, Column, ColumnIndex, ConnectOptions, Connection, Decode, Executor, FromRow, Row, Sqlite,
+    SqliteConnection, Type, TypeInfo, ValueRef,
 };
 use tokio::runtime::Runtime;
 
@@ -263,5 +263,49 @@ fn derived_structs_and_tuples_decode_from_both() {
             type Tuple = (i64, String, i32, Option<i64>, u8);
             assert_eq!(told(Tuple::from_row(driver)), told(Tuple::from_row(direct)), "{sql}");
         }
+    });
+}
+
+/// How many rows of `t` the hand sees.
+fn count(hand: &mut Hand<'_>) -> i64 {
+    assert!(hand.prepare("SELECT count(*) FROM t", &[]).expect("a statement"));
+    hand.number().expect("a number")
+}
+
+#[test]
+fn a_hand_keeps_its_snapshot_for_as_long_as_it_lives_and_takes_none_beside_another() {
+    Runtime::new().unwrap().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("test.db"));
+        let options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+        let mut writer = options.connect().await.unwrap();
+        writer.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)").await.unwrap();
+        let mut reader = options.connect().await.unwrap();
+        let insert = "INSERT INTO t DEFAULT VALUES";
+        let mut hand = Hand::on(&mut reader).await.unwrap().unwrap();
+        hand.keep_snapshot().unwrap();
+        for _ in 0..3 {
+            writer.execute(insert).await.unwrap();
+            assert_eq!(count(&mut hand), 0);
+        }
+        // A newer one, in place of the first.
+        hand.keep_snapshot().unwrap();
+        writer.execute(insert).await.unwrap();
+        assert_eq!(count(&mut hand), 3);
+        drop(hand);
+        let mut hand = Hand::on(&mut reader).await.unwrap().unwrap();
+        assert_eq!(count(&mut hand), 4);
+        drop(hand);
+        // What reads for somebody else already has one, and it may be an old one.
+        reader.execute("BEGIN").await.unwrap();
+        let mut hand = Hand::on(&mut reader).await.unwrap().unwrap();
+        assert!(hand.keep_snapshot().is_err());
+        drop(hand);
+        reader.execute("COMMIT").await.unwrap();
+        let mut hand = Hand::on(&mut reader).await.unwrap().unwrap();
+        hand.keep_snapshot().unwrap();
+        drop(hand);
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
+        reader.close().await.unwrap();
     });
 }

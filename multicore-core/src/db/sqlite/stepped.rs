@@ -37,8 +37,8 @@ impl Stepping<Item> for Hand<'_> {
         Hand::limit_steps(self, thousands);
     }
 
-    fn in_transaction(&mut self) -> bool {
-        Hand::in_transaction(self)
+    fn keep_snapshot(&mut self) -> Result<(), sqlx::Error> {
+        Hand::keep_snapshot(self)
     }
 
     fn begin(&mut self) -> Result<(), sqlx::Error> {
