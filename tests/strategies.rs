@@ -6,6 +6,7 @@ use multicore_core::{
     Consistency, Execution, Format, ListError, ListQuery, ListRow, Mode, Multicore, OrderBy, Page, Paging,
     Reason, SqlDatabase, Start, Strategy, asc, desc,
 };
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Executor, Pool, Sqlite, SqlitePool};
 
 use crate::clusters::Cluster;
@@ -187,6 +188,40 @@ async fn workers_on_another_server_take_no_part() {
         assert_eq!(list.rows(), 3_000);
         assert_eq!(list.mode(), Mode::Sequential(Reason::Unclaimed));
         assert_eq!(list.strategy(), Strategy::Ranges);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_clean_after_exported_snapshots_and_after_exports_that_are_refused() {
+    let Some(primary) = Cluster::primary().await else { return };
+    let admin = primary.pool(1);
+    fill(&admin).await;
+    sqlx::raw_sql("CREATE ROLE app LOGIN; GRANT SELECT ON sample TO app").execute(&admin).await.unwrap();
+    // A standby's snapshots are always shared by name.
+    let standby = primary.standby().await;
+    standby.catch_up(&primary).await;
+    let options = standby.options().username("app");
+    let app = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mc = over(&app, 2).await;
+    for (export, want) in [("GRANT", Strategy::Ranges), ("REVOKE", Strategy::Single)] {
+        let to = if export == "GRANT" { "TO" } else { "FROM" };
+        let sql = format!("{export} EXECUTE ON FUNCTION pg_export_snapshot() {to} PUBLIC");
+        admin.execute(AssertSqlSafe(sql)).await.unwrap();
+        standby.catch_up(&primary).await;
+        for _ in 0..10 {
+            let query = ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
+            let query = query.strategy(Strategy::Ranges).with_count();
+            let list = soon(mc.list(query, Page { limit: 2_000, offset: 0 }, |row| row)).await.unwrap();
+            assert_eq!((list.rows(), list.around().count), (2_000, Some(3_000)));
+            assert_eq!(list.strategy(), want);
+            // The pool's one connection, which the page was read on.
+            let isolation = "SELECT current_setting('transaction_isolation')";
+            let isolation: String = sqlx::query_scalar(isolation).fetch_one(&app).await.unwrap();
+            assert_eq!(isolation, "read committed", "still in the page's transaction: {export}");
+        }
+        until_idle(&mc).await;
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state LIKE 'idle in%'";
+        assert_eq!(sqlx::query_scalar::<_, i64>(left).fetch_one(&app).await.unwrap(), 0, "{export}");
     }
 }
 

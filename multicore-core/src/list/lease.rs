@@ -26,6 +26,8 @@ pub(super) struct Lease<DB: SqlDatabase> {
     /// Whether rows of it have come.
     flowing: Arc<AtomicBool>,
     in_transaction: bool,
+    /// Whether the transaction is there for its snapshot alone, so that it may end either way, and later.
+    for_snapshot: bool,
 }
 
 impl<DB: SqlDatabase> Lease<DB> {
@@ -39,6 +41,7 @@ impl<DB: SqlDatabase> Lease<DB> {
             busy: false,
             flowing: Arc::default(),
             in_transaction: false,
+            for_snapshot: false,
         })
     }
 
@@ -67,9 +70,10 @@ impl<DB: SqlDatabase> Lease<DB> {
         Ok(DB::hand(connection).await?)
     }
 
-    /// The transaction was ended by the hand, or never begun.
+    /// The transaction has ended, or was never begun.
     pub(super) fn left_transaction(&mut self) {
         self.in_transaction = false;
+        self.for_snapshot = false;
     }
 
     /// Is set once rows of the statement have come.
@@ -103,6 +107,7 @@ impl<DB: SqlDatabase> Lease<DB> {
     /// Begins a transaction that holds a snapshot, and gives what others join it by.
     pub(super) async fn begin_snapshot(&mut self) -> Result<Option<String>, ListError> {
         self.in_transaction = true;
+        self.for_snapshot = true;
         let name = DB::export_snapshot(self.begin(Guard::None)).await?;
         self.ended();
         Ok(name)
@@ -112,7 +117,7 @@ impl<DB: SqlDatabase> Lease<DB> {
     pub(super) async fn roll_back(&mut self) -> Result<(), ListError> {
         DB::rollback(self.connection()).await.map_err(ListError::Database)?;
         self.ended();
-        self.in_transaction = false;
+        self.left_transaction();
         Ok(())
     }
 
@@ -121,8 +126,18 @@ impl<DB: SqlDatabase> Lease<DB> {
         if self.in_transaction {
             DB::run(self.begin(Guard::None), "COMMIT".to_owned()).await?;
             self.ended();
-            self.in_transaction = false;
+            self.left_transaction();
         }
+        Ok(())
+    }
+
+    /// Gives the connection back, its transaction ended. One that only held a snapshot ends on the way back to
+    /// the pool, which nobody waits for.
+    pub(super) async fn give_back(&mut self) -> Result<(), ListError> {
+        if !self.for_snapshot {
+            self.end_transaction().await?;
+        }
+        self.release();
         Ok(())
     }
 
@@ -172,8 +187,9 @@ impl<DB: SqlDatabase> Lease<DB> {
             return;
         }
         let Some(home) = self.core.control.home() else { return DB::discard(connection) };
-        let (core, guard, in_transaction) = (Arc::clone(&self.core), self.guard.clone(), self.in_transaction);
-        let resumes = DB::RESUMES || !self.flowing.load(Ordering::Relaxed);
+        let (core, guard) = (Arc::clone(&self.core), self.guard.clone());
+        let (busy, in_transaction) = (self.busy, self.in_transaction);
+        let resumes = DB::RESUMES || !busy || !self.flowing.load(Ordering::Relaxed);
         let mut connection = Unclean::<DB>(Some(connection));
         home.spawn(async move {
             let Some(unclean) = connection.0.as_deref_mut() else { return };
@@ -181,7 +197,14 @@ impl<DB: SqlDatabase> Lease<DB> {
                 // The driver has lost its place among the rows; only the statement is stopped.
                 return core.control.cancel(&guard).await;
             }
-            let cleaning = core.control.clean(unclean, &guard, in_transaction);
+            let cleaning = async {
+                if busy {
+                    core.control.clean(unclean, &guard, in_transaction).await
+                } else {
+                    // Between statements there is nothing to stop.
+                    DB::rollback(unclean).await
+                }
+            };
             let cleaned = tokio::time::timeout(CLEAN_WITHIN, cleaning).await;
             let cleaned: Result<(), BoxError> =
                 cleaned.unwrap_or_else(|_| Err(format!("not clean after {CLEAN_WITHIN:?}").into()));

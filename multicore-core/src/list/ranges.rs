@@ -23,6 +23,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use futures_core::Stream;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,7 @@ use super::render::{Elements, Rendering};
 use super::rows::{Look, Rows, Seen};
 use super::shape::{Pays, Shape};
 use super::stops::Stops;
-use super::strategy::{self, RANGE_ROWS, Stepwise};
+use super::strategy::{self, Stepwise};
 use crate::admission::cost::CostModel;
 use crate::core::Core;
 use crate::db::{Ask, Dialect, Guard, Next, Reading, SqlDatabase, Stepping as _};
@@ -44,7 +45,6 @@ use crate::job::chunks::Chunks;
 use crate::job::owner::{Owner, Wish};
 use crate::job::{Failure, Work, guarded};
 use crate::mode::{Execution, Mode, Reason};
-use crate::ranges::ranges;
 use crate::worker::{Condition, Run, Worker};
 
 /// What a way of reading gave.
@@ -83,8 +83,8 @@ enum Snapshot {
     Expected(i64),
     /// Each range says which one it saw.
     Column,
-    /// They join this one (PostgreSQL).
-    Exported(String),
+    /// They join the one of this name (PostgreSQL). So many rows does the owner read meanwhile.
+    Exported { name: String, lead: u64 },
     /// They open one while the database has this version (SQLite).
     Version(i64),
 }
@@ -137,10 +137,17 @@ where
                     Err(Trouble::Silent) => {}
                 }
             }
+            let started = Instant::now();
             let Some(name) = begin_snapshot(lease).await? else { return Ok(None) };
             let Some(name) = name else { return Ok(None) };
-            let got = ranged.once(Reader::Driver(lease), hands, Snapshot::Exported(name)).await?.ok();
-            lease.end_transaction().await?;
+            // To join takes about as long, and the owner need not.
+            let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let lead = strategy::lead(took, pays.per_row()[1], hands);
+            let got =
+                ranged.once(Reader::Driver(lease), hands, Snapshot::Exported { name, lead }).await?.ok();
+            if got.is_none() {
+                lease.end_transaction().await?;
+            }
             Ok(got)
         }
         Dialect::Sqlite => {
@@ -155,7 +162,9 @@ where
                 return Ok(None);
             }
             let got = ranged.once(Reader::Driver(lease), hands, Snapshot::Version(version)).await?.ok();
-            lease.end_transaction().await?;
+            if got.is_none() {
+                lease.end_transaction().await?;
+            }
             Ok(got)
         }
         // Connections cannot share a snapshot.
@@ -220,8 +229,8 @@ where
         hands: usize,
         snapshot: Snapshot,
     ) -> Result<Result<Got, Trouble>, ListError> {
-        let least = if hands as u64 * RANGE_ROWS <= self.length { RANGE_ROWS } else { 1 };
-        let parts = ranges(self.length, hands, least);
+        let lead = if let Snapshot::Exported { lead, .. } = snapshot { lead } else { 0 };
+        let parts = strategy::cut(self.length, hands, lead);
         let count = parts.len();
         let ahead = self.read.rows.unwrap_or(self.length) - self.length;
         let from = self.read.skip.unwrap_or(0);
@@ -609,7 +618,7 @@ where
     async fn join(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) -> bool {
         match &self.snapshot {
             Snapshot::PerRange | Snapshot::Expected(_) | Snapshot::Column => true,
-            Snapshot::Exported(name) => {
+            Snapshot::Exported { name, .. } => {
                 at.in_transaction = true;
                 // Refused where this is another server, another session, or the exporter is gone.
                 match DB::join_snapshot(connection, name).await {

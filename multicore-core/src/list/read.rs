@@ -305,8 +305,7 @@ where
     /// Gives the connection back, after counting where that was asked for.
     async fn let_go(&self, lease: &mut Lease<DB>, shape: &Shape) -> Result<Option<u64>, ListError> {
         let count = self.count(lease, shape).await?;
-        lease.end_transaction().await?;
-        lease.release();
+        lease.give_back().await?;
         Ok(count)
     }
 

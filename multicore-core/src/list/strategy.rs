@@ -1,10 +1,13 @@
 //! Whether a page is read in ranges, and in how many. Pure; what goes in was found out by `survey` and
 //! measured by `run`.
 
+use std::ops::Range;
+
 use crate::admission::policy::{Machine, Nanos};
+use crate::ranges::ranges;
 
 /// Fewer rows than this a range, and opening it costs more than it brings.
-pub(crate) const RANGE_ROWS: u64 = 500;
+const RANGE_ROWS: u64 = 500;
 /// Above this a row, reading is not what takes the time: chunks of one statement's rows serve as well.
 const LIGHT: Nanos = 20_000;
 /// From this offset on the first row of a page is found by its keys.
@@ -87,6 +90,24 @@ pub(crate) fn hands(machine: Machine, parked: usize, rows: u64) -> usize {
     (1 + helpers).min(worth).max(1)
 }
 
+/// Where in a page of so many rows its ranges lie, at most one for each of `hands`. The first has `lead` rows more
+/// than the others.
+pub(crate) fn cut(rows: u64, hands: usize, lead: u64) -> Vec<Range<u64>> {
+    let lead = lead.min(rows / 2);
+    let shared = rows - lead;
+    let least = if hands as u64 * RANGE_ROWS <= shared { RANGE_ROWS } else { 1 };
+    let parts = ranges(shared, hands, least).into_iter();
+    parts
+        .map(|part| if part.start == 0 { 0..part.end + lead } else { part.start + lead..part.end + lead })
+        .collect()
+}
+
+/// How many rows the owner reads before the others can begin, if they begin so much later and a row of a page
+/// in ranges takes `per_row`, all told.
+pub(crate) fn lead(later: Nanos, per_row: Nanos, hands: usize) -> u64 {
+    later.checked_div(per_row.saturating_mul(hands as u64)).unwrap_or(0)
+}
+
 /// Whether both ways are open to this page, so that measuring and comparing them makes sense.
 pub(crate) fn is_eligible(case: Case) -> bool {
     hands(case.machine, case.parked, case.rows) > 1 && case.render.is_some_and(|render| render <= LIGHT)
@@ -146,6 +167,25 @@ mod tests {
             let want = Stepwise { limit, in_place };
             assert_eq!(stepwise(prompt, skip, can_move), want, "{prompt} {skip} {can_move}");
         }
+    }
+
+    #[test]
+    fn who_begins_earlier_has_more_to_read_and_nobody_nothing() {
+        for (rows, hands, lead, want) in [
+            (1_000, 2, 0, vec![0..500, 500..1_000]),
+            (1_000, 2, 100, vec![0..550, 550..1_000]),
+            (10_000, 4, 400, vec![0..2_800, 2_800..5_200, 5_200..7_600, 7_600..10_000]),
+            (1_200, 3, 0, vec![0..400, 400..800, 800..1_200]),
+            (1_000, 2, u64::MAX, vec![0..750, 750..1_000]),
+            (1, 3, 9, Vec::from_iter(Some(0..1))),
+            (0, 3, 9, vec![]),
+        ] {
+            assert_eq!(cut(rows, hands, lead), want, "{rows} {hands} {lead}");
+        }
+        // A tenth of a millisecond, and half a microsecond a row of two readers side by side.
+        assert_eq!(lead(100_000, 500, 2), 100);
+        assert_eq!(lead(100_000, 0, 2), 0);
+        assert_eq!(lead(100_000, Nanos::MAX, 2), 0);
     }
 
     #[test]
