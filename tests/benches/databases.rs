@@ -20,6 +20,11 @@ pub(crate) async fn sqlite() -> (TempDir, SqlitePool) {
     (folder, pool.expect("a database"))
 }
 
+/// Says that there is no such server.
+pub(crate) fn skip(server: &str, place: impl std::fmt::Display, reason: impl std::fmt::Display) {
+    println!("SKIPPED: no {server} at {place} ({reason})");
+}
+
 /// A new database on the server at `MULTICORE_TEST_POSTGRES_URL`.
 pub(crate) struct PostgresDatabase {
     options: PgConnectOptions,
@@ -34,7 +39,7 @@ impl PostgresDatabase {
         let url = url.unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".to_owned());
         let options: PgConnectOptions = url.parse().expect("a PostgreSQL URL");
         let Ok(mut admin) = PgConnection::connect_with(&options).await else {
-            println!("SKIPPED: no PostgreSQL (MULTICORE_TEST_POSTGRES_URL)");
+            skip("PostgreSQL", "MULTICORE_TEST_POSTGRES_URL", "no connection");
             return None;
         };
         let name = format!("multicore_bench_{}", std::process::id());

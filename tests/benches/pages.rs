@@ -1,30 +1,44 @@
 //! Pages of a table of 300,000 rows of about 1 kB, ours beside `SELECT … ORDER BY … LIMIT … OFFSET` with
 //! sqlx's `fetch_all` and serde_json: pages deep in the table, pages long enough to be read in ranges, what
-//! ranges pay for one snapshot, and pages that the database has to sort. On SQLite and PostgreSQL. Run
-//! with `cargo bench -p multicore-tests --bench pages`; what follows `--` picks some of the parts `deep`,
-//! `long`, `snapshot` and `sort`, or one of the databases `sqlite` and `postgres`.
+//! ranges pay for one snapshot, and pages that the database has to sort. On SQLite and PostgreSQL; the snapshot on
+//! a server of the benchmark's own and its standby, where it is exported. Run with `cargo bench -p multicore-tests --bench pages`; what
+//! follows `--` picks some of the parts `deep`, `long`, `snapshot` and `sort`, or one of the databases `sqlite`
+//! and `postgres`.
 
 mod choice;
+#[path = "../clusters.rs"]
+#[allow(dead_code, unused_imports, reason = "its tests, and what they need, run with the tests")]
+mod clusters;
 mod databases;
 mod ratio;
 mod turns;
+
+/// What `clusters` takes from the tests.
+mod support {
+    pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+}
 
 use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use choice::{DATABASES, wanted};
+use clusters::Cluster;
 use databases::PostgresDatabase;
 use multicore_core::{
-    Consistency, Execution, List, ListQuery, Multicore, Page, Paging, SqlDatabase, Start, Strategy, asc,
+    Builder, Consistency, Execution, List, ListQuery, Multicore, Page, Paging, SqlDatabase, Start, Strategy,
+    asc,
 };
 use serde::Serialize;
+use sqlx::pool::PoolOptions;
 use sqlx::{AssertSqlSafe, Executor, FromRow, PgConnection, PgPool, Pool, Postgres, Sqlite, SqlitePool};
 use tokio::runtime::Runtime;
 use turns::{Times, faster, interleave};
 
 const LIMIT: u64 = 1_000;
 const LONG: u64 = 10_000;
+/// Rows of the table on servers of the benchmark's own.
+const ROWS_TO_SHARE: u32 = 20_000;
 const DEPTHS: [u64; 3] = [0, 10_000, 100_000];
 /// About how long one contestant of a cell takes, in seconds.
 const TURNS: f64 = 3.0;
@@ -60,33 +74,57 @@ fn main() {
         let (_folder, pool) = runtime.block_on(databases::sqlite());
         runtime.block_on(fill_sqlite(&pool));
         all(&runtime, "SQLite", &pool);
+        if wanted("snapshot", PARTS) {
+            snapshot(&runtime, "SQLite", &pool);
+        }
     }
     if !wanted("postgres", DATABASES) {
         return;
     }
     if let Some(database) = runtime.block_on(PostgresDatabase::new()) {
-        runtime.block_on(fill_postgres(&database.pool));
+        runtime.block_on(fill_postgres(&database.pool, 300_000));
         all(&runtime, "PostgreSQL", &database.pool);
-        if wanted("snapshot", PARTS) {
-            runtime.block_on(exported(&database.pool));
-        }
         runtime.block_on(database.clean_up());
+    }
+    if wanted("snapshot", PARTS) {
+        on_own_servers(&runtime);
+    }
+}
+
+/// What a snapshot costs on servers where nobody else writes, who would move it: on a primary, and on a standby,
+/// whose snapshots can only be shared by name.
+fn on_own_servers(runtime: &Runtime) {
+    let Some(primary) = runtime.block_on(Cluster::primary()) else { return };
+    let standby = runtime.block_on(async {
+        fill_postgres(&primary.pool(1), ROWS_TO_SHARE).await;
+        let standby = primary.standby().await;
+        standby.catch_up(&primary).await;
+        standby
+    });
+    for (name, server) in [("PostgreSQL", &primary), ("PostgreSQL, a standby", &standby)] {
+        let pool = runtime.block_on(async { server.pool(10) });
+        snapshot(runtime, name, &pool);
+        runtime.block_on(exported(&pool));
+        runtime.block_on(pool.close());
     }
 }
 
 fn all<DB: Peer>(runtime: &Runtime, name: &str, pool: &Pool<DB>) {
     if wanted("deep", PARTS) {
         println!("\n{name}: {LIMIT} rows, deep");
-        deep(&Served::new(runtime, pool));
+        // Over one connection: SQLite's share their memory for pages unevenly, so that one may have all that a
+        // deep page walks over while another reads it from the file each time, and contestants that take
+        // turns would always meet the same one.
+        let pool = runtime.block_on(async {
+            let options = (*pool.connect_options()).clone();
+            PoolOptions::<DB>::new().max_connections(1).connect_lazy_with(options)
+        });
+        deep(&Served::new(runtime, &pool));
     }
     if wanted("long", PARTS) {
         println!("\n{name}: {LONG} rows from the start");
         // What one way of reading has taught must not help the other.
         long(&Served::new(runtime, pool), &Served::new(runtime, pool));
-    }
-    if wanted("snapshot", PARTS) {
-        println!("\n{name}: {LIMIT} small rows in ranges, on one snapshot and on any");
-        snapshot(&Served::new(runtime, pool));
     }
     if wanted("sort", PARTS) {
         println!("\n{name}: {LIMIT} rows in an order without an index");
@@ -152,8 +190,11 @@ fn long<DB: Peer>(free: &Served<'_, DB>, forced: &Served<'_, DB>) {
     }
 }
 
-/// What a page in ranges pays for one snapshot while nobody writes.
-fn snapshot<DB: Peer>(served: &Served<'_, DB>) {
+/// What a page in two ranges, which is what one of its length gets, pays for one snapshot while nobody writes.
+/// What comes behind the answer, such as the end of a transaction, is not in it.
+fn snapshot<DB: Peer>(runtime: &Runtime, name: &str, pool: &Pool<DB>) {
+    println!("\n{name}: {LIMIT} small rows in two ranges, on one snapshot and on any");
+    let served = &Served::with(runtime, pool, |builder| builder.workers(1));
     let page = Page { limit: LIMIT, offset: 0 };
     let small = |consistency: Consistency| {
         move || {
@@ -260,7 +301,12 @@ struct Served<'r, DB: Peer> {
 
 impl<'r, DB: Peer> Served<'r, DB> {
     fn new(runtime: &'r Runtime, pool: &Pool<DB>) -> Self {
-        let mc = runtime.block_on(Multicore::builder().pool(pool.clone()).start()).expect("a pool");
+        Self::with(runtime, pool, |builder| builder)
+    }
+
+    fn with(runtime: &'r Runtime, pool: &Pool<DB>, set: fn(Builder<DB>) -> Builder<DB>) -> Self {
+        let builder = set(Multicore::builder().pool(pool.clone()));
+        let mc = runtime.block_on(builder.start()).expect("a pool");
         Served { runtime, pool: pool.clone(), mc }
     }
 
@@ -424,16 +470,18 @@ async fn fill_sqlite(pool: &SqlitePool) {
     }
 }
 
-async fn fill_postgres(pool: &PgPool) {
+async fn fill_postgres(pool: &PgPool, rows: u32) {
     for sql in [
         "CREATE TABLE item (id BIGINT PRIMARY KEY, k INTEGER NOT NULL, r INTEGER NOT NULL, text TEXT NOT NULL)",
-        "INSERT INTO item SELECT n, n * 7919 % 10000, n * 104729 % 300007, repeat(md5(n::text), 30)
-         FROM generate_series(1::bigint, 300000) AS n",
+        &format!(
+            "INSERT INTO item SELECT n, n * 7919 % 10000, n * 104729 % 300007, repeat(md5(n::text), 30)
+             FROM generate_series(1::bigint, {rows}) AS n"
+        ),
         "CREATE INDEX item_k ON item (k, id)",
         // As autovacuum leaves it.
         "VACUUM ANALYZE item",
         "CHECKPOINT",
     ] {
-        pool.execute(sql).await.expect("a table");
+        pool.execute(AssertSqlSafe(sql.to_owned())).await.expect("a table");
     }
 }
