@@ -2,8 +2,10 @@
 //! statement that may still run when the list ends early is cancelled first, and the connection waits
 //! for that before anyone else gets it.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::ListError;
@@ -131,8 +133,8 @@ impl<DB: SqlDatabase> Lease<DB> {
         Ok(())
     }
 
-    /// Gives the connection back, its transaction ended. One that only held a snapshot ends on the way back to
-    /// the pool, which nobody waits for.
+    /// Gives the connection back, its transaction ended. The end of one that only held a snapshot is sent and
+    /// not waited for; the connection is, before the pool has it.
     pub(super) async fn give_back(&mut self) -> Result<(), ListError> {
         if !self.for_snapshot {
             self.end_transaction().await?;
@@ -191,13 +193,13 @@ impl<DB: SqlDatabase> Lease<DB> {
         let (busy, in_transaction) = (self.busy, self.in_transaction);
         let resumes = DB::RESUMES || !busy || !self.flowing.load(Ordering::Relaxed);
         let mut connection = Unclean::<DB>(Some(connection));
-        home.spawn(async move {
+        let mut cleaning = Box::pin(async move {
             let Some(unclean) = connection.0.as_deref_mut() else { return };
             if !resumes {
                 // The driver has lost its place among the rows; only the statement is stopped.
                 return core.control.cancel(&guard).await;
             }
-            let cleaning = async {
+            let cleaned = async {
                 if busy {
                     core.control.clean(unclean, &guard, in_transaction).await
                 } else {
@@ -205,7 +207,7 @@ impl<DB: SqlDatabase> Lease<DB> {
                     DB::rollback(unclean).await
                 }
             };
-            let cleaned = tokio::time::timeout(CLEAN_WITHIN, cleaning).await;
+            let cleaned = tokio::time::timeout(CLEAN_WITHIN, cleaned).await;
             let cleaned: Result<(), BoxError> =
                 cleaned.unwrap_or_else(|_| Err(format!("not clean after {CLEAN_WITHIN:?}").into()));
             match cleaned {
@@ -213,6 +215,11 @@ impl<DB: SqlDatabase> Lease<DB> {
                 Err(error) => tracing::warn!(%error, "a connection whose list ended early is closed"),
             }
         });
+        let _runtime = home.enter();
+        // A transaction that nothing runs in ends now, whatever this thread does next.
+        if busy || cleaning.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            home.spawn(cleaning);
+        }
     }
 }
 
