@@ -12,6 +12,7 @@ use rustix::process::Pid;
 use super::call::Request;
 use super::link::Link;
 use super::maps::{ArgumentMap, Maps, ResultMap};
+use super::spawn::Process;
 use crate::process::error::ProcessError;
 use crate::process::registry::Registry;
 use crate::process::settings::ProcessSettings;
@@ -25,8 +26,7 @@ const WEIGH_EVERY: Duration = Duration::from_millis(10);
 pub(super) struct Channel {
     pub(super) link: Arc<Link>,
     pub(super) pid: Pid,
-    /// Of the process, to see that it ended.
-    pub(super) process: Arc<OwnedFd>,
+    pub(super) process: Arc<Process>,
     socket: OwnedFd,
     page: ControlPage,
     maps: Maps,
@@ -65,7 +65,7 @@ impl Channel {
     pub(super) fn new(
         link: Arc<Link>,
         pid: Pid,
-        process: Arc<OwnedFd>,
+        process: Arc<Process>,
         socket: OwnedFd,
         page: ControlPage,
         inbox: Inbox,

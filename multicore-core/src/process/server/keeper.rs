@@ -131,6 +131,14 @@ impl Shift<'_> {
     }
 
     fn see(&mut self, happened: Happened) {
+        // First: an answer that came with the end is passed on, and the channel gets no other call.
+        if happened.ended && !self.has_ended {
+            self.has_ended = true;
+            self.child.process.note_end();
+            self.link.forget(&self.child.process.file);
+            // What it started is not to go on without it.
+            self.child.kill();
+        }
         if happened.words && !self.child.words.read() {
             self.link.forget(self.child.words.pipe());
         }
@@ -150,13 +158,6 @@ impl Shift<'_> {
                 self.halt();
             }
         }
-        if happened.ended {
-            self.has_ended = true;
-            self.link.ended();
-            self.link.forget(&*self.child.process);
-            // What it started is not to go on without it.
-            self.child.kill();
-        }
         if self.kill_at.is_some_and(|at| at <= Instant::now()) {
             self.kill();
         }
@@ -164,7 +165,8 @@ impl Shift<'_> {
         if self.has_ended && self.home.is_none() {
             let idle = self.pool.take_idle(self.link.index).map(|channel| (channel, None));
             let watched = || self.link.take_watched().map(|(channel, flight)| (channel, Some(flight)));
-            // Else somebody is about to hand it over, or waits for an answer on it and sees the end as well.
+            // Else somebody is about to hand it over, having seen that the end is noted, or waits for an answer on
+            // it and sees the end as well.
             self.home = idle.or_else(watched);
         }
     }

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,8 +48,6 @@ pub(super) struct Link {
     mail: Mutex<Vec<Mail>>,
     /// The channel with its call, while the thread is to look after it.
     watched: Mutex<Option<(Channel, Flight)>>,
-    /// Whether the process has ended, so that its socket may have nothing more to tell.
-    has_ended: AtomicBool,
 }
 
 impl Link {
@@ -58,15 +55,7 @@ impl Link {
         let waiting = epoll::create(CreateFlags::CLOEXEC)?;
         let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&waiting, &wakeup, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Link {
-            index,
-            name,
-            waiting,
-            wakeup,
-            mail: Mutex::default(),
-            watched: Mutex::default(),
-            has_ended: AtomicBool::new(false),
-        })
+        Ok(Link { index, name, waiting, wakeup, mail: Mutex::default(), watched: Mutex::default() })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -75,7 +64,6 @@ impl Link {
 
     /// Begins to wait for a process's end and for its words. Its socket is waited for while a call is watched.
     pub(super) fn register(&self, socket: impl AsFd, child: impl AsFd, words: impl AsFd) -> io::Result<()> {
-        self.has_ended.store(false, Ordering::SeqCst);
         epoll::add(&self.waiting, child, EventData::new_u64(CHILD), EventFlags::IN)?;
         epoll::add(&self.waiting, words, EventData::new_u64(WORDS), EventFlags::IN)?;
         Ok(epoll::add(&self.waiting, socket, EventData::new_u64(SOCKET), EventFlags::ONESHOT)?)
@@ -89,23 +77,19 @@ impl Link {
     /// Gives a call to the thread to look after, without waking it before there is an answer.
     pub(super) fn watch(&self, channel: Channel, flight: Flight) {
         let ticket = std::sync::Arc::clone(&flight.request.ticket);
-        {
+        let has_ended = {
             // Armed under the lock: the channel is there whenever the event is.
             let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
             let (channel, _) = watched.insert((channel, flight));
             let events = EventFlags::IN | EventFlags::ONESHOT;
             let armed = epoll::modify(&self.waiting, channel.socket(), EventData::new_u64(SOCKET), events);
             debug_assert!(armed.is_ok(), "registered with the channel: {armed:?}");
-        }
-        if !ticket.is_wanted() || self.has_ended.load(Ordering::SeqCst) {
+            channel.process.has_ended()
+        };
+        // The socket does not tell of an end where something that the worker had forked holds it open.
+        if has_ended || !ticket.is_wanted() {
             self.wake();
         }
-    }
-
-    /// Notes that the process has ended. Whoever has the channel in hand and gives a call to watch after this wakes
-    /// the thread: the socket need not, if something that the process started still holds its other end.
-    pub(super) fn ended(&self) {
-        self.has_ended.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn take_watched(&self) -> Option<(Channel, Flight)> {

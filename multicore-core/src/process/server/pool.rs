@@ -192,7 +192,7 @@ impl Pool {
     pub(super) fn give_back(&self, mut channel: Channel) {
         let due = channel.is_due(&self.settings);
         let mut desk = self.desk();
-        if due || desk.state != State::Open || !desk.queue.is_empty() {
+        if due || channel.process.has_ended() || desk.state != State::Open || !desk.queue.is_empty() {
             drop(desk);
             let link = Arc::clone(&channel.link);
             return link.post(Mail::Back(channel));

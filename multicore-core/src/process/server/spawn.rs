@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,10 +26,28 @@ use crate::process::worker::VARIABLE;
 /// How long a start waits at a time before it looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A worker's process.
+/// A worker's process, as its thread and whoever uses its channel know it.
+pub(super) struct Process {
+    /// Its pidfd, readable once it has ended.
+    pub(super) file: OwnedFd,
+    /// Set by its thread before that looks for the channel, so that nobody puts it by unseen after that.
+    has_ended: AtomicBool,
+}
+
+impl Process {
+    pub(super) fn note_end(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
+    }
+}
+
+/// A worker's process, and what it writes.
 pub(super) struct Child {
     pub(super) pid: Pid,
-    pub(super) process: Arc<OwnedFd>,
+    pub(super) process: Arc<Process>,
     pub(super) words: Words,
     is_waited_for: bool,
 }
@@ -45,7 +64,7 @@ impl Child {
         self.kill();
         self.is_waited_for = true;
         loop {
-            match waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED) {
+            match waitid(WaitId::PidFd(self.process.file.as_fd()), WaitIdOptions::EXITED) {
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(Some(status)) => {
                     let signal = status.terminating_signal().map(End::Signal);
@@ -90,7 +109,7 @@ pub(super) fn spawn(pool: &Pool, link: &Arc<Link>) -> Result<(Child, Channel), P
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| refused("start")(io::Error::other("it has no number")))?;
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(process) => Arc::new(process),
+        Ok(file) => Arc::new(Process { file, has_ended: AtomicBool::new(false) }),
         Err(error) => {
             let mut child = child;
             let _gone = (child.kill(), child.wait());
@@ -99,7 +118,7 @@ pub(super) fn spawn(pool: &Pool, link: &Arc<Link>) -> Result<(Child, Channel), P
     };
     let mut child = Child { pid, process, words, is_waited_for: false };
     let (page, inbox) = greet(pool, link, &mut child, &socket)?;
-    link.register(&socket, &*child.process, child.words.pipe()).map_err(refused("be watched"))?;
+    link.register(&socket, &child.process.file, child.words.pipe()).map_err(refused("be watched"))?;
     let process = Arc::clone(&child.process);
     let copy = pool.settings.copy_results;
     let channel = Channel::new(Arc::clone(link), pid, process, socket, page, inbox, copy);
@@ -179,7 +198,7 @@ fn check(hello: &[u8], pid: Pid, registry: u64) -> Result<(), String> {
 fn await_something(child: &mut Child, socket: &OwnedFd) -> io::Result<bool> {
     let mut fds = [
         PollFd::new(socket, PollFlags::IN),
-        PollFd::new(&*child.process, PollFlags::IN),
+        PollFd::new(&child.process.file, PollFlags::IN),
         PollFd::from_borrowed_fd(child.words.pipe(), PollFlags::IN),
     ];
     let within = Timespec::try_from(LOOK_EVERY).map_err(io::Error::other)?;

@@ -271,7 +271,7 @@ enum Exchanged {
 /// Waits for an answer or the process's end. Whether it ended.
 fn wait_on(channel: &Channel, until: Option<Instant>) -> bool {
     let mut fds =
-        [PollFd::new(channel.socket(), PollFlags::IN), PollFd::new(&*channel.process, PollFlags::IN)];
+        [PollFd::new(channel.socket(), PollFlags::IN), PollFd::new(&channel.process.file, PollFlags::IN)];
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     // An interruption and an error are both looked at again.
