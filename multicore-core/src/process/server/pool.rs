@@ -109,7 +109,7 @@ impl Pool {
     ///
     /// # Errors
     /// That it is not taken.
-    pub(super) fn submit(self: &Arc<Self>, request: Request) -> Result<(), ProcessError> {
+    pub(super) fn submit(&self, request: Request) -> Result<(), ProcessError> {
         match self.take_or_queue(request)? {
             None => {}
             Some((channel, request)) if request.argument.len() > LONG_ARGUMENT => {
@@ -126,13 +126,16 @@ impl Pool {
     /// # Errors
     /// That it is not taken.
     pub(super) fn take_or_queue(&self, request: Request) -> Result<Option<(Channel, Request)>, ProcessError> {
+        // Declared first, so that it is dropped after the lock.
+        let _unwanted: VecDeque<Request>;
         let mut desk = self.desk();
         if desk.state != State::Open {
             return Err(ProcessError::Stopped);
         }
         if desk.queue.len() >= self.settings.max_queue {
             // Those whose callers left hold no place.
-            desk.queue.retain(|waiting| waiting.ticket.is_wanted());
+            let waiting = std::mem::take(&mut desk.queue);
+            (desk.queue, _unwanted) = waiting.into_iter().partition(|waiting| waiting.ticket.is_wanted());
         }
         let refused = match (&desk.down, desk.queue.len()) {
             (Some(why), _) if desk.ready == 0 => Some(ProcessError::Unavailable { why: why.clone() }),
@@ -153,39 +156,42 @@ impl Pool {
         }
     }
 
-    /// Sends a call on a channel and gives both to the worker's thread.
-    pub(super) fn begin(self: &Arc<Self>, mut channel: Channel, request: Request) {
-        if !request.ticket.assign(&channel.link) {
-            return self.next(channel);
-        }
-        match channel.send(request) {
-            Ok(flight) => {
-                let link = Arc::clone(&channel.link);
-                link.watch(channel, flight);
-            }
-            Err((request, source)) => {
-                refuse(request, source);
-                self.next(channel);
-            }
+    /// Sends a call on a channel and gives both to the worker's thread. Where that cannot be, the channel goes on
+    /// with the next.
+    pub(super) fn begin(&self, channel: Channel, request: Request) {
+        if let Some(channel) = send(channel, request) {
+            self.next(channel);
         }
     }
 
-    /// A channel is free: it gets the next call that waits, or becomes idle. One that is to be replaced goes to
-    /// its thread.
-    pub(super) fn next(self: &Arc<Self>, mut channel: Channel) {
-        let due = channel.is_due(&self.settings);
-        let mut desk = self.desk();
-        let next = if due || desk.state == State::Halted { None } else { desk.pop() };
-        if let Some(request) = next {
-            drop(desk);
-            return self.begin(channel, request);
+    /// A channel is free: it gets the next call that waits, or becomes idle. One that is to be replaced, or was
+    /// left by its process, goes to its thread.
+    pub(super) fn next(&self, mut channel: Channel) {
+        // A loop and not a recursion: it would be as deep as the queue is long where none can be sent.
+        loop {
+            let due = channel.is_due(&self.settings);
+            // Declared first, so that it is dropped after the lock.
+            let mut unwanted = Vec::new();
+            let mut desk = self.desk();
+            // Under the lock: whoever looks for the channel after the end looks here after that.
+            let leaves = due || channel.process.has_ended();
+            let request = if leaves || desk.state == State::Halted { None } else { desk.pop(&mut unwanted) };
+            match request {
+                Some(request) => {
+                    drop(desk);
+                    match send(channel, request) {
+                        Some(back) => channel = back,
+                        None => return,
+                    }
+                }
+                None if leaves || desk.state != State::Open => {
+                    drop(desk);
+                    let link = Arc::clone(&channel.link);
+                    return link.post(Mail::Back(channel));
+                }
+                None => return desk.idle.push(channel),
+            }
         }
-        if due || desk.state != State::Open {
-            drop(desk);
-            let link = Arc::clone(&channel.link);
-            return link.post(Mail::Back(channel));
-        }
-        desk.idle.push(channel);
     }
 
     /// A channel that a caller used itself is free. The worker's thread goes on with it if calls wait.
@@ -201,7 +207,7 @@ impl Pool {
     }
 
     /// A call's worker is dead, and it may be sent to another.
-    pub(super) fn repeat(self: &Arc<Self>, mut request: Request) {
+    pub(super) fn repeat(&self, mut request: Request) {
         request.tries += 1;
         if request.tries >= MOST_TRIES {
             let why = format!("{MOST_TRIES} workers died before they had begun the call");
@@ -294,13 +300,33 @@ impl Pool {
 }
 
 impl Desk {
-    /// The next call that somebody still waits for.
-    fn pop(&mut self) -> Option<Request> {
+    /// The next call that somebody still waits for. The others are given out to be dropped without the lock, since
+    /// an argument's owner may do anything then.
+    fn pop(&mut self, unwanted: &mut Vec<Request>) -> Option<Request> {
         loop {
             let request = self.queue.pop_front()?;
             if request.ticket.is_wanted() {
                 return Some(request);
             }
+            unwanted.push(request);
+        }
+    }
+}
+
+/// Sends a call and gives both to the worker's thread, or the channel back where the call needs it no more.
+fn send(mut channel: Channel, request: Request) -> Option<Channel> {
+    if !request.ticket.assign(&channel.link) {
+        return Some(channel);
+    }
+    match channel.send(request) {
+        Ok(flight) => {
+            let link = Arc::clone(&channel.link);
+            link.watch(channel, flight);
+            None
+        }
+        Err((request, source)) => {
+            refuse(request, source);
+            Some(channel)
         }
     }
 }
