@@ -15,9 +15,9 @@ pub(super) struct Request {
     pub(super) argument: Bytes,
     pub(super) ticket: Arc<Ticket>,
     pub(super) answer: oneshot::Sender<Result<Bytes, ProcessError>>,
-    /// How often it was sent to a worker that then died.
+    /// How often it was sent to a worker that died before it had begun it.
     pub(super) tries: u8,
-    /// Whether it may be run again after it has begun.
+    /// Whether it may be run once more after it has begun.
     pub(super) may_repeat: bool,
 }
 

@@ -298,10 +298,15 @@ impl Shift<'_> {
             count(&self.pool.counts.died);
         }
         match flight {
-            Some(flight) => {
-                let may_repeat =
-                    !channel.has_begun(&flight) || (flight.request.may_repeat && flight.request.tries == 0);
-                if may_repeat && self.pool.state() != State::Halted && !self.too_big {
+            Some(mut flight) => {
+                // Once: what has killed two workers will kill a third. Memory it would use up again.
+                let may_repeat = if channel.has_begun(&flight) {
+                    std::mem::take(&mut flight.request.may_repeat) && !self.too_big
+                } else {
+                    flight.request.tries += 1;
+                    true
+                };
+                if may_repeat && self.pool.state() != State::Halted {
                     tracing::warn!(
                         worker = self.link.name(),
                         "a worker process {end}; its call is sent to another"

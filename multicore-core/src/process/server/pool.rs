@@ -207,8 +207,7 @@ impl Pool {
     }
 
     /// A call's worker is dead, and it may be sent to another.
-    pub(super) fn repeat(&self, mut request: Request) {
-        request.tries += 1;
+    pub(super) fn repeat(&self, request: Request) {
         if request.tries >= MOST_TRIES {
             let why = format!("{MOST_TRIES} workers died before they had begun the call");
             return request.finish(Err(ProcessError::Unavailable { why }));
