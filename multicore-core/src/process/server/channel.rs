@@ -108,7 +108,10 @@ impl Channel {
         } else {
             match self.maps.lend_argument(&request.argument) {
                 Ok(map) => Some(map),
-                Err(error) => return Err((request, error)),
+                Err(error) => {
+                    self.maps.take_back(result, None);
+                    return Err((request, error));
+                }
             }
         };
         let id = self.next;
@@ -130,9 +133,16 @@ impl Channel {
         let files: Vec<_> = result.introduce().into_iter().chain(new_argument).collect();
         let sent = socket::put(&self.socket, &self.message, &files, false);
         drop(files);
-        // Where it was not sent the worker is dead or dying, and judged by what it has begun.
-        let _dead = sent;
-        Ok(Flight { request, id, result, argument })
+        let forget = call.forget;
+        match sent {
+            // The worker is dead or dying, or has closed its end, and is judged by what it has begun.
+            Err(error) if !is_end(&error) => {
+                self.maps.forget_later(forget);
+                self.maps.take_back(result, argument);
+                Err((request, error))
+            }
+            _ => Ok(Flight { request, id, result, argument }),
+        }
     }
 
     /// Whether the worker has begun the call.
@@ -237,6 +247,12 @@ impl Channel {
         // It may be dead.
         let _gone = rustix::net::shutdown(self.socket.as_fd(), rustix::net::Shutdown::Write);
     }
+}
+
+/// Whether a packet was not sent because nobody is there to receive it.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 /// What a process has in memory of its own, in bytes: not files, and not the maps of results.

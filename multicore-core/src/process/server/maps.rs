@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::process::shared::memory::{ReadMap, WriteMap, length, shared_file};
+use crate::process::shared::memory::{ReadMap, WriteMap, empty, length, shared_file};
+use crate::process::shared::wire::MOST_FORGOTTEN;
 
 /// The shortest map. Results below the limit of a message need none, so this is for those just above.
 const SHORTEST: usize = 64 * 1024;
 /// How many maps are kept for later: as many results of one worker are seldom held at a time.
 const KEEP: usize = 16;
-/// How much memory they may take. A longer one than half of it is given back to the system after use.
+/// How much memory they may take. What is above is given back to the system at once.
 const KEEP_BYTES: usize = 64 * 1024 * 1024;
 
 /// The maps of one worker, for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Maps {
     /// Those that nobody holds any more, from whichever thread let go of them.
-    returned: Arc<Returned>,
+    returned: Arc<Mutex<Returned>>,
     free: Vec<ResultMap>,
     arguments: Vec<ArgumentMap>,
     /// To be told to the worker with the next call.
@@ -30,7 +31,31 @@ pub(super) struct Maps {
 }
 
 #[derive(Debug, Default)]
-struct Returned(Mutex<Vec<ResultMap>>);
+struct Returned {
+    maps: Vec<ResultMap>,
+    /// How long those are.
+    bytes: usize,
+    /// Those that were let go.
+    forget: Vec<u32>,
+    /// The worker is gone, nothing is lent again.
+    closed: bool,
+}
+
+impl Returned {
+    /// Keeps a map to be lent again. Gives out what is to be dropped without the lock.
+    fn take(&mut self, map: ResultMap) -> Option<ResultMap> {
+        if self.closed {
+            return Some(map);
+        }
+        if self.maps.len() >= KEEP || self.bytes + map.size > KEEP_BYTES {
+            self.forget.push(map.id);
+            return Some(map);
+        }
+        self.bytes += map.size;
+        self.maps.push(map);
+        None
+    }
+}
 
 /// A map for results.
 #[derive(Debug)]
@@ -56,7 +81,7 @@ struct Held {
     /// None only while it is dropped.
     map: Option<ResultMap>,
     len: usize,
-    returned: Arc<Returned>,
+    returned: Arc<Mutex<Returned>>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -69,7 +94,10 @@ impl AsRef<[u8]> for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(map) = self.map.take() {
-            self.returned.0.lock().unwrap_or_else(PoisonError::into_inner).push(map);
+            let above = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take(map);
+            if let Some(map) = above {
+                map.let_go();
+            }
         }
     }
 }
@@ -82,6 +110,25 @@ impl ResultMap {
     /// The file, if the worker does not have it yet.
     pub(super) fn introduce(&self) -> Option<BorrowedFd<'_>> {
         (!self.known).then(|| self.file.as_fd())
+    }
+
+    /// Its memory goes now: the worker has the file too until it is told with its next call, which may be long in
+    /// coming.
+    fn let_go(self) {
+        let ResultMap { file, view, .. } = self;
+        drop(view);
+        empty(&file);
+    }
+}
+
+impl Drop for Maps {
+    fn drop(&mut self) {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        returned.closed = true;
+        // Results that are still held keep this, not the maps of the others.
+        let maps = std::mem::take(&mut returned.maps);
+        drop(returned);
+        drop(maps);
     }
 }
 
@@ -111,8 +158,9 @@ impl Maps {
 
     /// A map for a result of about `expected` bytes. It may become longer.
     pub(super) fn lend(&mut self, expected: usize) -> io::Result<ResultMap> {
-        let returned = std::mem::take(&mut *self.returned.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for map in returned {
+        let returned = std::mem::take(&mut *self.returned.lock().unwrap_or_else(PoisonError::into_inner));
+        self.forget.extend(returned.forget);
+        for map in returned.maps {
             self.put_back(map);
         }
         let fits = |map: &&ResultMap| map.size >= expected;
@@ -147,9 +195,24 @@ impl Maps {
         id
     }
 
-    /// What the worker is to forget, once.
+    /// What the worker is to forget, once: as much as a message takes.
     pub(super) fn take_forgotten(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.forget)
+        self.forget.split_off(self.forget.len().saturating_sub(MOST_FORGOTTEN))
+    }
+
+    /// The worker was not told.
+    pub(super) fn forget_later(&mut self, maps: Vec<u32>) {
+        self.forget.extend(maps);
+    }
+
+    /// The maps of a call that was not sent come back. What the worker does not know it never will.
+    pub(super) fn take_back(&mut self, result: ResultMap, argument: Option<ArgumentMap>) {
+        if result.known {
+            self.put_back(result);
+        }
+        if let Some(argument) = argument.filter(|argument| argument.known) {
+            self.put_back_argument(argument, false);
+        }
     }
 
     /// A map comes back without a result. The worker knows it by now.
@@ -161,14 +224,18 @@ impl Maps {
             let Some(longest) = (0..self.free.len()).max_by_key(|at| self.free[*at].size) else { return };
             let dropped = self.free.swap_remove(longest);
             self.forget.push(dropped.id);
+            dropped.let_go();
         }
     }
 
     /// An argument's map comes back. What the worker still refers to is never written again.
     pub(super) fn put_back_argument(&mut self, mut map: ArgumentMap, kept: bool) {
         map.known = true;
-        if kept || map.map.len() > KEEP_BYTES / 2 || self.arguments.len() == KEEP {
+        if kept {
             self.forget.push(map.id);
+        } else if map.map.len() > KEEP_BYTES / 2 || self.arguments.len() == KEEP {
+            self.forget.push(map.id);
+            empty(map.map.file());
         } else {
             self.arguments.push(map);
         }
@@ -212,6 +279,8 @@ fn size_for(expected: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     /// As the worker would.
@@ -279,6 +348,102 @@ mod tests {
         drop(maps.accept(huge, 1).unwrap());
         maps.lend(0).unwrap();
         assert_eq!(maps.take_forgotten(), [id]);
+    }
+
+    /// How much memory a file takes.
+    fn taken(file: impl AsFd) -> u64 {
+        u64::try_from(rustix::fs::fstat(file).unwrap().st_blocks).unwrap() * 512
+    }
+
+    #[test]
+    fn what_is_not_kept_gives_its_memory_back_at_once() {
+        let mut maps = Maps::new(false);
+        let huge = maps.lend(0).unwrap();
+        write(&huge, &vec![1; KEEP_BYTES + 1]);
+        // As the worker has it, until its next call.
+        let file = huge.file.try_clone().unwrap();
+        let result = maps.accept(huge, 1).unwrap();
+        assert!(taken(&file) > KEEP_BYTES as u64);
+        drop(result);
+        assert_eq!(taken(&file), 0);
+    }
+
+    #[test]
+    fn a_result_that_is_held_does_not_keep_the_others_of_a_worker_that_is_gone() {
+        let mut maps = Maps::new(false);
+        let [held, other, late] = [0; 3].map(|len| maps.lend(len).unwrap());
+        let files = [&other, &late].map(|map| map.file.try_clone().unwrap());
+        for map in [&held, &other, &late] {
+            write(map, b"result");
+        }
+        let [held, other, late] = [held, other, late].map(|map| maps.accept(map, 6).unwrap());
+        drop(other);
+        drop(maps);
+        drop(late);
+        for file in files {
+            assert_eq!(holders(&file), 1, "only this test's");
+        }
+        assert_eq!(held, "result");
+    }
+
+    /// How many descriptors and maps of this process are of a file.
+    fn holders(file: &OwnedFd) -> usize {
+        let inode = rustix::fs::fstat(file).unwrap().st_ino;
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let open = open.filter_map(|entry| std::fs::metadata(entry.ok()?.path()).ok());
+        let open = open.filter(|file| file.ino() == inode).count();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        open + maps
+            .lines()
+            .filter(|line| line.contains(&format!(" {inode} ")) && line.contains("memfd"))
+            .count()
+    }
+
+    #[test]
+    fn a_worker_is_told_what_to_forget_in_messages_that_are_short_enough() {
+        let mut maps = Maps::new(false);
+        let results: Vec<_> = (0..300)
+            .map(|_| {
+                let map = maps.lend(0).unwrap();
+                write(&map, b"result");
+                maps.accept(map, 6).unwrap()
+            })
+            .collect();
+        drop(results);
+        maps.lend(0).unwrap();
+        let mut told = Vec::new();
+        loop {
+            let some = maps.take_forgotten();
+            assert!(some.len() <= MOST_FORGOTTEN);
+            if some.is_empty() {
+                break;
+            }
+            told.extend(some);
+        }
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), 300 - KEEP);
+    }
+
+    #[test]
+    fn maps_of_a_call_that_was_not_sent_are_lent_again_only_if_the_worker_knows_them() {
+        let mut maps = Maps::new(false);
+        let (new, argument) = (maps.lend(0).unwrap(), maps.lend_argument(&[1; 70_000]).unwrap());
+        let (id, argument_id) = (new.id(), argument.id());
+        maps.take_back(new, Some(argument));
+        let (known, argument) = (maps.lend(0).unwrap(), maps.lend_argument(&[1; 70_000]).unwrap());
+        assert!(known.id() != id && argument.id() != argument_id);
+        assert!(known.introduce().is_some() && argument.introduce().is_some());
+        let (id, argument_id) = (known.id(), argument.id());
+        maps.put_back(known);
+        maps.put_back_argument(argument, false);
+        let (again, argument) = (maps.lend(0).unwrap(), maps.lend_argument(&[1; 70_000]).unwrap());
+        assert_eq!((again.id(), argument.id()), (id, argument_id));
+        maps.take_back(again, Some(argument));
+        assert_eq!(
+            (maps.lend(0).unwrap().id(), maps.lend_argument(&[1; 70_000]).unwrap().id()),
+            (id, argument_id)
+        );
     }
 
     #[test]

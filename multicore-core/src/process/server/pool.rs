@@ -332,5 +332,5 @@ fn send(mut channel: Channel, request: Request) -> Option<Channel> {
 
 /// The server itself could not send it.
 pub(super) fn refuse(request: Request, source: io::Error) {
-    request.finish(Err(ProcessError::System { step: "making a map for a call", source }));
+    request.finish(Err(ProcessError::System { step: "giving a call to a worker process", source }));
 }

@@ -12,6 +12,7 @@
 //!    (`maps.rs`: a map is lent only when the last [`bytes::Bytes`] of it is gone). An argument's map is
 //!    written by the server before it is sent, and used again only once the worker has said that it is done
 //!    with it. Maps are never shared between workers, and those of a worker that died are not used again.
+//!    [`empty`] is for maps that nobody reads and that are not lent again.
 //! 3. **What the worker has handed over it cannot write by accident.** It makes its own map read-only before
 //!    it replies, so a wild pointer of its C code meets a page fault, which kills the worker and leaves the
 //!    result alone. The server's map is read-only from the start.
@@ -32,7 +33,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{Mmap, MmapMut, MmapOptions, RemapOptions};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
+    memfd_create,
+};
 
 const PAGE: usize = 4_096;
 
@@ -47,6 +51,16 @@ pub(in crate::process) fn shared_file(name: &str, len: usize) -> io::Result<Owne
 /// How long the file is.
 pub(in crate::process) fn length(file: impl AsFd) -> io::Result<u64> {
     Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
+}
+
+/// Gives the memory of a file that nobody needs any more back to the system, whoever still has it: it is as long
+/// as before, and zero.
+pub(in crate::process) fn empty(file: impl AsFd) {
+    let Ok(len @ 1..) = length(&file) else { return };
+    // Where the system does not do it, the memory goes with the last who has the file.
+    let (how, pages) =
+        (FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, len.next_multiple_of(PAGE as u64));
+    let _done = fallocate(&file, how, 0, pages);
 }
 
 /// Refuses a file that could shrink under a map, or is shorter than it.

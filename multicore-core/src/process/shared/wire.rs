@@ -12,6 +12,8 @@ pub(in crate::process) const VERSION: u16 = 1;
 pub(in crate::process) const INLINE: usize = 16 * 1024;
 /// The longest message there is.
 pub(in crate::process) const LONGEST: usize = INLINE + 1024;
+/// How many maps a call tells the worker to forget at the most.
+pub(in crate::process) const MOST_FORGOTTEN: usize = 128;
 /// The longest text of an error, in bytes.
 const TEXT: usize = 8 * 1024;
 
@@ -354,6 +356,17 @@ mod tests {
             out.push(to);
             prop_assert!(Call::decode(&out).is_err());
         }
+    }
+
+    #[test]
+    fn the_longest_call_and_the_longest_answer_are_messages() {
+        let (bytes, mut out) = (vec![1; INLINE], Vec::new());
+        let (argument, forget) = (Payload::Inline(&bytes), vec![u32::MAX; MOST_FORGOTTEN]);
+        let (id, task, map) = (u64::MAX, u32::MAX, u32::MAX);
+        Call { id, task, argument, result: (map, true), new_argument: false, forget }.encode(&mut out);
+        assert!(out.len() <= LONGEST && Call::decode(&out).is_ok());
+        Reply { id, outcome: Outcome::Done(argument), kept_argument: true }.encode(&mut out);
+        assert!(out.len() <= LONGEST && Reply::decode(&out).is_ok());
     }
 
     #[test]
