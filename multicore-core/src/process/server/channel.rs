@@ -37,7 +37,7 @@ pub(super) struct Channel {
     weighed: Instant,
     /// How long each task's last result was.
     lengths: Vec<usize>,
-    /// It panicked, and is to be replaced.
+    /// It panicked or has grown too big, and is to be replaced.
     pub(super) is_soiled: bool,
 }
 
@@ -239,7 +239,9 @@ impl Channel {
             return false;
         }
         self.weighed = Instant::now();
-        own_memory(self.pid).is_some_and(|memory| memory > most)
+        // Kept in mind: whoever finds it posts the channel to its thread, which asks again too soon to weigh.
+        self.is_soiled = own_memory(self.pid).is_some_and(|memory| memory > most);
+        self.is_soiled
     }
 
     /// Asks the worker to end.
