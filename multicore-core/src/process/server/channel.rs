@@ -257,6 +257,18 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
+/// Whether a process is alive and not about to end.
+pub(super) fn is_alive(pid: Pid) -> bool {
+    /// `PF_EXITING` of the kernel's: set before it closes a process's files.
+    const EXITING: u64 = 4;
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else {
+        return false;
+    };
+    // The program's name may hold anything, so from its end.
+    let flags = text.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & EXITING == 0)
+}
+
 /// What a process has in memory of its own, in bytes: not files, and not the maps of results.
 pub(super) fn own_memory(pid: Pid) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;

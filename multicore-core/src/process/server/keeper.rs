@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::call::Request;
-use super::channel::{Channel, Flight, Received, own_memory};
+use super::channel::{Channel, Flight, Received, is_alive, own_memory};
 use super::link::{Happened, Link, Mail};
 use super::pool::{Pool, State, count};
 use super::spawn::{Child, spawn};
@@ -207,10 +207,16 @@ impl Shift<'_> {
         }
     }
 
-    /// Its socket has ended. So has the process, unless it closed the socket by itself; how it ended is settled by
-    /// now either way.
+    /// Its socket has ended. So has the process, unless it closed the socket by itself.
     fn gone(&mut self, channel: Channel, flight: Flight) {
-        self.child.kill();
+        if self.has_ended || !is_alive(self.child.pid) {
+            // How it ended is settled by now.
+            self.child.kill();
+        } else if channel.has_begun(&flight) {
+            return self.breach(channel, flight.request, "it closed its socket".to_owned());
+        } else {
+            self.kill();
+        }
         self.home = Some((channel, Some(flight)));
     }
 
