@@ -284,6 +284,9 @@ impl Shift<'_> {
     fn bury(mut self) {
         let Some((mut channel, flight)) = self.home.take() else { return };
         self.pool.is_gone();
+        // Closing them is not enough where the application has forked meanwhile: its child has them too.
+        self.link.forget(self.child.words.pipe());
+        self.link.forget(channel.socket());
         // An answer that was given before the end counts.
         let flight = flight.and_then(|flight| {
             match channel.receive(flight, &self.pool.program.tasks, &self.pool.settings) {
