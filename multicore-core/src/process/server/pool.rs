@@ -87,7 +87,8 @@ impl Pool {
     pub(super) fn stats(&self) -> ProcessStats {
         let (ready, idle, queue) = {
             let desk = self.desk();
-            (desk.ready, desk.idle.len(), desk.queue.len())
+            let wanted = desk.queue.iter().filter(|waiting| waiting.ticket.is_wanted());
+            (desk.ready, desk.idle.len(), wanted.count())
         };
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ProcessStats {
