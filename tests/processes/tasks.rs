@@ -1,9 +1,9 @@
 //! The tasks that the tests run, and pools that run them.
 
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use multicore_core::Multicore;
@@ -11,15 +11,15 @@ use multicore_core::process::{Json, Packed, ProcessSettings, Registered, Tasks};
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, SqliteConnection};
 
-/// How long anything may take before a test gives up instead of hanging. Never a claim about speed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::chaos;
+use crate::rogue;
+use crate::system::{PATIENCE, wait_at};
 
-pub(crate) fn registered() -> Registered {
-    Tasks::new()
+fn tasks() -> Tasks<SqliteConnection> {
+    let tasks = Tasks::new()
         .connect(connect)
         .add_with_connection("count", count)
         .add("echo", |bytes: Bytes| Ok::<_, Infallible>(bytes))
-        .add_idempotent("echo-again", |bytes: Bytes| Ok::<_, Infallible>(bytes))
         .add("shout", |text: String| Ok::<_, Infallible>(text.to_uppercase()))
         .add("sum", |Packed(numbers): Packed<Vec<f64>>| {
             Ok::<_, Infallible>(Json(numbers.iter().sum::<f64>()))
@@ -38,9 +38,13 @@ pub(crate) fn registered() -> Registered {
                 std::thread::park();
             }
         })
-        .add("say", |words: String| {
-            print!("{words}");
-            std::io::stdout().flush()
+        .add("flood", |Json(bytes): Json<usize>| {
+            let line = [b'x'; 99];
+            for _ in 0..bytes / 100 {
+                io::stderr().write_all(&line)?;
+                io::stderr().write_all(b"\n")?;
+            }
+            Ok::<_, io::Error>(())
         })
         .add("opened", |(): ()| Ok::<_, Infallible>(Json(OPENED.load(Ordering::Relaxed))))
         .add_render("card", card)
@@ -54,8 +58,32 @@ pub(crate) fn registered() -> Registered {
             assert!(person.id != 77, "person {}", person.id);
             card(person)
         })
-        .init()
-        .through_test("worker_process")
+        .add("gate", gate)
+        .add_idempotent("gate-again", gate)
+        .add("family", |gate: String| {
+            let child = Command::new("sleep").arg("3600").stdin(Stdio::null()).spawn()?;
+            wait_at(&gate, child.id())
+        })
+        .add("leak", |Json(bytes): Json<usize>| {
+            vec![1_u8; bytes].leak();
+            Ok::<_, Infallible>(Json(std::process::id()))
+        });
+    chaos::add(rogue::add(tasks))
+}
+
+/// Waits at a gate, and gives the process's number.
+fn gate(path: String) -> io::Result<Json<u32>> {
+    wait_at(&path, std::process::id())?;
+    Ok(Json(std::process::id()))
+}
+
+pub(crate) fn registered() -> Registered {
+    tasks().init().through_test("worker_process")
+}
+
+/// Whose workers run another test of this binary.
+pub(crate) fn registered_through(test: &str) -> Registered {
+    tasks().init().through_test(test)
 }
 
 /// How many connections this process has opened.
