@@ -2,6 +2,8 @@
 
 mod call;
 mod channel;
+#[cfg(test)]
+mod hand_over;
 mod keeper;
 mod link;
 mod maps;

@@ -35,6 +35,10 @@ pub(super) struct Process {
 }
 
 impl Process {
+    pub(super) fn new(file: OwnedFd) -> Self {
+        Process { file, has_ended: AtomicBool::new(false) }
+    }
+
     pub(super) fn note_end(&self) {
         self.has_ended.store(true, Ordering::SeqCst);
     }
@@ -109,7 +113,7 @@ pub(super) fn spawn(pool: &Pool, link: &Arc<Link>) -> Result<(Child, Channel), P
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| refused("start")(io::Error::other("it has no number")))?;
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(file) => Arc::new(Process { file, has_ended: AtomicBool::new(false) }),
+        Ok(file) => Arc::new(Process::new(file)),
         Err(error) => {
             let mut child = child;
             let _gone = (child.kill(), child.wait());
