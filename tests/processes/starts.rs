@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use multicore_core::Multicore;
-use multicore_core::process::{ProcessSettings, Registered, Tasks};
+use multicore_core::process::{Json, ProcessError, ProcessSettings, Registered, Tasks};
+use rustix::process::Signal;
 
 use crate::rogue::chain;
 use crate::system::{alone, children_of, soon};
@@ -52,6 +53,51 @@ fn worker_that_exits() {
         eprintln!("no configuration");
         std::process::exit(5);
     }
+}
+
+/// How many starts of this server's workers are to fail yet.
+fn failures(server: &str) -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("multicore-failures-{server}"))
+}
+
+/// One that cannot begin for a while.
+#[test]
+fn worker_that_fails_for_a_while() {
+    let Ok(server) = std::env::var("MULTICORE_WORKER_OF") else { return };
+    let left = std::fs::read_to_string(failures(&server)).map_or(0, |left| left.parse().unwrap_or(0_usize));
+    if left > 0 {
+        std::fs::write(failures(&server), (left - 1).to_string()).unwrap();
+        std::process::exit(5);
+    }
+    let _server = crate::tasks::registered();
+}
+
+#[tokio::test]
+async fn calls_wait_for_a_start_that_fails_once_and_are_told_when_it_fails_again_and_again() {
+    let failures = failures(&std::process::id().to_string());
+    let mc = Multicore::<()>::builder()
+        .workers(1)
+        .processes(registered_through("starts::worker_that_fails_for_a_while"))
+        .process_settings(settings(1))
+        .start();
+    let mc = soon(mc).await.unwrap();
+    let processes = mc.processes();
+    let kill = || async {
+        let Json(pid) = soon(processes.run::<_, Json<u32>>("pid", ())).await.unwrap();
+        crate::system::kill(pid, Signal::KILL);
+        crate::system::until_async("seen", || processes.stats().ready == 0).await;
+    };
+    std::fs::write(&failures, "1").unwrap();
+    kill().await;
+    let _answered: Json<u32> = soon(processes.run("pid", ())).await.unwrap();
+    std::fs::write(&failures, "1000").unwrap();
+    kill().await;
+    let error = soon(processes.run::<_, Json<u32>>("pid", ())).await.unwrap_err();
+    assert!(matches!(error, ProcessError::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("exited with status 5 before it was ready"), "{error}");
+    std::fs::remove_file(&failures).unwrap();
+    crate::system::until_async("up again", || processes.stats().ready == 1).await;
+    let _answered: Json<u32> = soon(processes.run("pid", ())).await.unwrap();
 }
 
 /// One that builds its registry in another way.

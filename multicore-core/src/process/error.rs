@@ -113,7 +113,7 @@ pub enum ProcessError {
         /// How many wait.
         queue: usize,
     },
-    /// No worker can be started at the moment; it is tried again and again.
+    /// No worker is left, and several starts in a row have failed; it is tried again and again.
     #[error("no worker process can be started at the moment: {why}")]
     Unavailable {
         /// What the last try said.

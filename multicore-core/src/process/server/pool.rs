@@ -18,6 +18,9 @@ use crate::process::stats::ProcessStats;
 const LONG_ARGUMENT: usize = 256 * 1024;
 /// How often a call is sent to a worker that dies before it begins it. More than once is no accident.
 const MOST_TRIES: u8 = 3;
+/// So many starts in a row fail, by the workers, before it is said that none can be started. One that fails may be
+/// an accident, such as a process killed from outside, and the next is only milliseconds away.
+const FAILURES: usize = 3;
 
 pub(super) struct Pool {
     pub(super) program: Program,
@@ -32,8 +35,10 @@ struct Desk {
     idle: Vec<Channel>,
     /// How many workers can take calls, now or when they are done.
     ready: usize,
-    /// Why none could be started lately.
+    /// Why none can be started, once that is clear.
     down: Option<String>,
+    /// How many starts have failed since one did not.
+    failures: usize,
     state: State,
 }
 
@@ -71,6 +76,7 @@ impl Pool {
             idle: Vec::with_capacity(links.len()),
             ready: 0,
             down: None,
+            failures: 0,
             state: State::Open,
         };
         Pool { program, settings, links, counts: Counts::default(), desk: Mutex::new(desk) }
@@ -249,6 +255,7 @@ impl Pool {
         let mut desk = self.desk();
         desk.ready += 1;
         desk.down = None;
+        desk.failures = 0;
     }
 
     /// A worker that was up is gone.
@@ -256,9 +263,13 @@ impl Pool {
         self.desk().ready -= 1;
     }
 
-    /// A worker could not be started. Where none is left, those who wait are told.
+    /// A worker could not be started. Where none is left, and not by an accident, those who wait are told.
     pub(super) fn is_down(&self, why: &str) {
         let mut desk = self.desk();
+        desk.failures += 1;
+        if desk.failures < FAILURES * self.links.len() {
+            return;
+        }
         desk.down = Some(why.to_owned());
         if desk.ready > 0 {
             return;
