@@ -13,9 +13,14 @@ pub(crate) struct Times {
 impl Times {
     /// The median time.
     pub(crate) fn median(&self) -> Duration {
+        self.at(0.5)
+    }
+
+    /// The time that this part of the rounds was not longer than.
+    pub(crate) fn at(&self, part: f64) -> Duration {
         let mut sorted = self.rounds.clone();
         sorted.sort_unstable();
-        sorted[sorted.len() / 2]
+        sorted[((sorted.len() - 1) as f64 * part).round() as usize]
     }
 }
 
