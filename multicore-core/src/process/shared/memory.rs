@@ -15,7 +15,8 @@
 //!    [`empty`] is for maps that nobody reads and that are not lent again.
 //! 3. **What the worker has handed over it cannot write by accident.** It makes its own map read-only before
 //!    it replies, so a wild pointer of its C code meets a page fault, which kills the worker and leaves the
-//!    result alone. The server's map is read-only from the start.
+//!    result alone. The server's map is read-only from the start. Where a file has no pages yet the worker writes
+//!    to the file, through no map at all ([`WriteMap::append`]): what it has mapped of it is protected the same.
 //! 4. **Shared numbers are atomic.** The control page is written and read through [`AtomicU64`] alone, is
 //!    aligned as a page, and never shorter than one.
 //! 5. **Descriptors are closed once**, in a worker that has just begun, by [`close_inherited`]: see there.
@@ -98,6 +99,10 @@ impl ReadMap {
 #[derive(Debug)]
 pub(in crate::process) struct WriteMap {
     file: OwnedFd,
+    /// How much of the file was written to since this map knows it; beyond it has no pages yet.
+    used: usize,
+    /// How long the file is: as long as the map, or longer.
+    long: usize,
     /// None while its protection is changed, and after that failed.
     map: Option<Protected>,
 }
@@ -115,7 +120,7 @@ impl WriteMap {
         check(file.as_fd(), len)?;
         // SAFETY: points 1 and 2 of the head.
         let map = unsafe { MmapOptions::new().len(len).map_mut(file.as_raw_fd())? };
-        Ok(WriteMap { file, map: Some(Protected::Writable(map)) })
+        Ok(WriteMap { file, used: 0, long: len, map: Some(Protected::Writable(map)) })
     }
 
     pub(in crate::process) fn file(&self) -> BorrowedFd<'_> {
@@ -151,10 +156,43 @@ impl WriteMap {
         if len <= self.len() {
             return Ok(());
         }
-        ftruncate(&self.file, len as u64)?;
+        if len > self.long {
+            ftruncate(&self.file, len as u64)?;
+            self.long = len;
+        }
         let map = self.writable()?;
-        // SAFETY: the file was just made as long, and cannot shrink. The borrow says that nobody holds a slice.
+        // SAFETY: the file is as long, and cannot shrink. The borrow says that nobody holds a slice.
         unsafe { map.remap(len, RemapOptions::new().may_move(true)) }
+    }
+
+    /// Whether nothing was written at this place and beyond.
+    pub(in crate::process) fn is_new_at(&self, at: usize) -> bool {
+        at >= self.used
+    }
+
+    /// Copies bytes into the map, which reaches as far.
+    pub(in crate::process) fn put(&mut self, bytes: &[u8], at: usize) -> io::Result<()> {
+        let end = at + bytes.len();
+        self.bytes()?[at..end].copy_from_slice(bytes);
+        self.used = self.used.max(end);
+        Ok(())
+    }
+
+    /// Writes bytes to the file, which grows; the map stays as it is. It is the system that writes, so the map's
+    /// protection does not matter.
+    pub(in crate::process) fn append(&mut self, bytes: &[u8], at: usize) -> io::Result<()> {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let end = at + bytes.len();
+            match rustix::io::pwrite(&self.file, left, (end - left.len()) as u64) {
+                Ok(some) => left = &left[some..],
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.used = at + bytes.len();
+        self.long = self.long.max(self.used);
+        Ok(())
     }
 
     /// From here on a write to it is a fault.

@@ -8,6 +8,9 @@ use crate::process::shared::wire::INLINE;
 
 /// A map grows by this at the least, and then twofold.
 const GROW: usize = 64 * 1024;
+/// A piece from this length on is written to a file that is still empty there instead of copied into its map:
+/// a page that is mapped is emptied first and costs a fault, which together take longer than the copy.
+const LONG: usize = 16 * 1024;
 
 pub(super) struct Sink<'m> {
     inline: &'m mut Vec<u8>,
@@ -37,10 +40,15 @@ impl<'m> Sink<'m> {
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.mapped + bytes.len();
+        if bytes.len() >= LONG && self.map.is_new_at(self.mapped) {
+            self.map.append(bytes, self.mapped)?;
+            self.mapped = end;
+            return Ok(());
+        }
         if end > self.map.len() {
             self.map.grow(end.max(self.map.len().saturating_mul(2)).max(GROW))?;
         }
-        self.map.bytes()?[self.mapped..end].copy_from_slice(bytes);
+        self.map.put(bytes, self.mapped)?;
         self.mapped = end;
         Ok(())
     }
@@ -75,7 +83,7 @@ impl Write for Sink<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::shared::memory::shared_file;
+    use crate::process::shared::memory::{ReadMap, shared_file};
 
     fn written(pieces: &[usize], limit: u64) -> (Vec<u8>, bool, bool) {
         let mut map = WriteMap::new(shared_file("test", 4_096).unwrap()).unwrap();
@@ -91,7 +99,7 @@ mod tests {
         }
         let (mapped, too_large) = (sink.mapped(), sink.is_too_large());
         let bytes = match mapped {
-            Some(len) => map.bytes().unwrap()[..len].to_vec(),
+            Some(len) => ReadMap::new(map.file(), len).unwrap().bytes().to_vec(),
             None => inline.clone(),
         };
         assert_eq!(bytes, expected);
@@ -107,6 +115,25 @@ mod tests {
         assert!(written(&[INLINE, 1], none).1);
         assert!(written(&[INLINE + 1], none).1);
         assert!(written(&[5, 1_000_000, 7, 3_000_000, 0, 1], none).1);
+        assert!(written(&[LONG, LONG, 3, LONG - 1, LONG, 5, 10 * LONG], none).1);
+    }
+
+    #[test]
+    fn a_map_that_is_used_again_has_what_was_written_last() {
+        let mut map = WriteMap::new(shared_file("test", 4_096).unwrap()).unwrap();
+        let mut inline = Vec::new();
+        // Shorter and longer than before, in pieces that are copied and pieces that are written.
+        for (byte, pieces) in [(1, vec![3 * LONG]), (2, vec![LONG + 1, 9, 9 * LONG]), (3, vec![LONG + 1, 7])]
+        {
+            let mut sink = Sink::new(&mut inline, &mut map, u64::MAX);
+            for len in &pieces {
+                sink.write_all(&vec![byte; *len]).unwrap();
+            }
+            let len = sink.mapped().unwrap();
+            assert_eq!(len, pieces.iter().sum::<usize>());
+            map.protect().unwrap();
+            assert_eq!(ReadMap::new(map.file(), len).unwrap().bytes(), vec![byte; len]);
+        }
     }
 
     #[test]
