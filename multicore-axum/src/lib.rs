@@ -41,6 +41,7 @@
 //! | `sqlite-driver` | lists from SQLite, all rows through sqlx's driver: without unsafe code, and slower |
 //! | `postgres` | lists from PostgreSQL, through sqlx |
 //! | `mysql` | lists from MySQL and MariaDB, through sqlx |
+//! | `process` | worker processes over memory maps, on Linux |
 //! | `json`, `uuid` | rows of SQLite with such columns; they turn on sqlx's features of the same names |
 //!
 //! None is on by default; without any, a pool of `()` runs tasks, maps and ranges.
@@ -64,11 +65,13 @@ mod page;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod pieces;
 mod problem;
+#[cfg(feature = "process")]
+mod process_problem;
 mod secret;
 mod service;
 
 #[cfg(feature = "process")]
-pub use self::config::ProcessConfig;
+pub use self::{config::ProcessConfig, process_problem::ProcessProblem};
 pub use self::{
     config::{Config, PageLimits},
     extract::MissingLayer,

@@ -94,6 +94,7 @@ mod list {
     /// | the query cannot be paged, or the database does not understand it | 500 | `query` |
     /// | the order is not total, or has a key that the database does not know | 500 | `order` |
     /// | the database cannot compute the query with a filter's value | 400 | `filter` |
+    /// | worker processes did not render the rows | as `ProcessProblem` says, as of the program | |
     ///
     /// Those of status 500 and above are logged with their cause as errors. Of a client's mistakes, what
     /// the database said of a filter's value is logged at the debug level.
@@ -167,6 +168,8 @@ mod list {
                 ),
                 E::Filter(_) => Problem::new(StatusCode::BAD_REQUEST, "filter", self.to_string()),
                 E::Statement(_) => Problem::new(internal(), "query", self.to_string()),
+                #[cfg(feature = "process")]
+                E::Process(error) => crate::process_problem::problem(error, false),
                 _ => Problem::new(internal(), "list", "the list failed"),
             }
         }
@@ -212,6 +215,14 @@ mod list {
                 assert_eq!((problem.status(), problem.code()), (StatusCode::BAD_REQUEST, code));
                 assert!(error.source().is_none());
             }
+        }
+
+        #[cfg(feature = "process")]
+        #[test]
+        fn rows_that_crash_their_worker_process_are_the_programs_fault() {
+            let error = multicore_core::process::ProcessError::TooLarge { task: "view".to_owned(), limit: 9 };
+            let error = ListError::from(multicore_core::ListError::from(error));
+            assert_eq!((error.problem().status(), error.problem().code()), (internal(), "result-too-large"));
         }
     }
 }
