@@ -8,6 +8,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::query_builder::Separated;
 use sqlx::{Database, MySql, Pool, Postgres, QueryBuilder, Sqlite};
 
+use crate::articles::{ARTICLE_COLUMNS, ARTICLE_TABLES, ArticleRow};
 use crate::calendar::{Date, Timestamp};
 use crate::schema;
 
@@ -62,6 +63,12 @@ pub trait AppDatabase: Database {
         sql: &'static str,
     ) -> impl Future<Output = Result<Option<i32>, sqlx::Error>> + Send;
 
+    /// The article with this id, if there is one.
+    fn article(
+        pool: &Pool<Self>,
+        id: i32,
+    ) -> impl Future<Output = Result<Option<ArticleRow>, sqlx::Error>> + Send;
+
     /// The number that a `SELECT COUNT(*)` without parameters answers.
     fn count(pool: &Pool<Self>, sql: &'static str) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
@@ -106,6 +113,13 @@ macro_rules! app_database {
                 sql: &'static str,
             ) -> Result<Option<i32>, sqlx::Error> {
                 sqlx::query_scalar(sql).fetch_one(conn).await
+            }
+
+            async fn article(pool: &Pool<Self>, id: i32) -> Result<Option<ArticleRow>, sqlx::Error> {
+                let mut query = QueryBuilder::new("SELECT ");
+                query.push(ARTICLE_COLUMNS).push(" FROM ").push(ARTICLE_TABLES);
+                query.push(" WHERE a.id = ").push_bind(id);
+                query.build_query_as().fetch_optional(pool).await
             }
 
             async fn count(pool: &Pool<Self>, sql: &'static str) -> Result<u64, sqlx::Error> {

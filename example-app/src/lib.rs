@@ -5,8 +5,8 @@
 //! [`routes`] (the layer), then [`server`] (the pool's start and its end). What a request needs
 //! besides, in the order of a start: [`cli`] and [`settings`] say what was asked for, [`connection`]
 //! opens the database, [`schema`] creates the tables, [`seed`] fills them with the rows of
-//! [`dataset`], [`drain`] ends in good order. [`users`] and [`articles`] are a row and its rendering;
-//! nothing in them knows about HTTP or about the pool.
+//! [`dataset`], [`drain`] ends in good order. [`users`] and [`articles`] are a row and its rendering,
+//! [`thumbnails`] what worker processes draw; nothing in them knows about HTTP or about the pool.
 
 pub mod routes;
 pub mod server;
@@ -26,6 +26,8 @@ pub mod users;
 
 pub mod articles;
 pub mod markdown;
+
+pub mod thumbnails;
 
 pub mod render_cost;
 

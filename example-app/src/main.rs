@@ -14,15 +14,19 @@ use example_app::database_url::DatabaseOptions;
 use example_app::seed::Seeded;
 use example_app::server::{self, ServeError};
 use example_app::settings::{Settings, SettingsError};
+use example_app::thumbnails;
 use example_app::users::UserRow;
+use multicore_axum::process::Registered;
 use multicore_axum::{ListRow, SqlDatabase, StartError};
 use sqlx::{MySql, Postgres, Sqlite};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // First of all: the worker processes are this program too, and go no further than here.
+    let tasks = thumbnails::tasks().init();
     let cli = Cli::parse();
     let ended = tokio::runtime::Runtime::new().map_err(Failure::Runtime).and_then(|runtime| {
-        let ended = runtime.block_on(run(&cli));
+        let ended = runtime.block_on(run(&cli, tasks));
         // What computes still, such as a request past its deadline, does not delay the end.
         runtime.shutdown_background();
         ended
@@ -36,13 +40,15 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: &Cli) -> Result<(), Failure> {
+async fn run(cli: &Cli, tasks: Registered) -> Result<(), Failure> {
     log()?;
     let settings = Settings::read(cli, None)?;
     match settings.database.options() {
-        DatabaseOptions::Sqlite(options) => start::<Sqlite>(cli.command, &settings, options).await?,
-        DatabaseOptions::Postgres(options) => start::<Postgres>(cli.command, &settings, options).await?,
-        DatabaseOptions::MySql(options) => start::<MySql>(cli.command, &settings, options).await?,
+        DatabaseOptions::Sqlite(options) => start::<Sqlite>(cli.command, &settings, options, tasks).await?,
+        DatabaseOptions::Postgres(options) => {
+            start::<Postgres>(cli.command, &settings, options, tasks).await?
+        }
+        DatabaseOptions::MySql(options) => start::<MySql>(cli.command, &settings, options, tasks).await?,
     }
     Ok(())
 }
@@ -51,6 +57,7 @@ async fn start<DB>(
     command: Option<Command>,
     settings: &Settings,
     options: &Options<DB>,
+    tasks: Registered,
 ) -> Result<(), ServeError>
 where
     DB: AppDatabase + SqlDatabase,
@@ -58,7 +65,7 @@ where
     ArticleRow: ListRow<DB>,
 {
     match command {
-        None => server::run::<DB>(settings, options).await,
+        None => server::run::<DB>(settings, options, tasks).await,
         Some(Command::Seed) => Ok(seed::<DB>(settings, options).await?),
     }
 }

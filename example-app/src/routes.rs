@@ -4,14 +4,16 @@
 pub mod articles;
 pub mod export;
 pub mod health;
+pub mod thumbnails;
 pub mod trial;
 pub mod users;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::get;
+use axum::routing::{get, post};
 use multicore_axum::{ListRow, MulticoreLayer, Problem, SqlDatabase};
 use sqlx::Pool;
 
@@ -42,6 +44,11 @@ where
         .route("/users/export", get(export::export::<DB>))
         .route("/articles/", get(articles::articles::<DB>))
         .route("/articles", get(articles::articles::<DB>))
+        .route("/articles/{id}/thumbnail", get(thumbnails::of_article::<DB>))
+        .route(
+            "/thumbnails",
+            post(thumbnails::of_picture::<DB>).layer(DefaultBodyLimit::max(thumbnails::MAX_PICTURE)),
+        )
         .layer(multicore)
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready::<DB>))
@@ -51,11 +58,15 @@ where
 }
 
 async fn not_found(uri: Uri) -> Problem {
-    let detail = format!("there is nothing at {}; see /users/, /users/export and /articles/", uri.path());
+    let detail = format!(
+        "there is nothing at {}; see /users/, /users/export, /articles/, /articles/1/thumbnail and /thumbnails",
+        uri.path()
+    );
     Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not take {method}; accepted: GET and HEAD", uri.path());
+    let accepted = if uri.path() == "/thumbnails" { "POST" } else { "GET and HEAD" };
+    let detail = format!("{} does not take {method}; accepted: {accepted}", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }

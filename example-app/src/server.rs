@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use multicore_axum::process::Registered;
 use multicore_axum::{ListRow, Multicore, MulticoreLayer, SqlDatabase, StartError};
 use sqlx::Pool;
 use tokio::net::TcpListener;
@@ -53,7 +54,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// The first step that failed. What was started before it is stopped.
-pub async fn run<DB>(settings: &Settings, options: &Options<DB>) -> Result<(), ServeError>
+pub async fn run<DB>(settings: &Settings, options: &Options<DB>, tasks: Registered) -> Result<(), ServeError>
 where
     DB: AppDatabase + SqlDatabase,
     UserRow: ListRow<DB>,
@@ -64,7 +65,7 @@ where
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let pool = connection::open::<DB>(&settings.database, options).await?;
-    let served = fill_and_serve(settings, listener, &pool).await;
+    let served = fill_and_serve(settings, listener, &pool, tasks).await;
     if tokio::time::timeout(CLOSE_WITHIN, pool.close()).await.is_err() {
         tracing::warn!("some database connections were still in use, and were left behind");
     }
@@ -75,6 +76,7 @@ async fn fill_and_serve<DB>(
     settings: &Settings,
     listener: TcpListener,
     pool: &Pool<DB>,
+    tasks: Registered,
 ) -> Result<(), ServeError>
 where
     DB: AppDatabase + SqlDatabase,
@@ -89,8 +91,13 @@ where
         "the database is ready"
     );
 
-    let layer =
-        MulticoreLayer::<DB>::builder().config(settings.multicore.clone()).pool(pool.clone()).start().await?;
+    let mut builder = MulticoreLayer::<DB>::builder().config(settings.multicore.clone()).pool(pool.clone());
+    if cfg!(target_os = "linux") {
+        builder = builder.processes(tasks);
+    } else {
+        tracing::warn!("worker processes need Linux: there are no thumbnails here");
+    }
+    let layer = builder.start().await?;
     let multicore = layer.handle();
     let readiness = Readiness::default();
     let state = Arc::new(AppState { pool: pool.clone(), readiness: readiness.clone() });
@@ -141,6 +148,14 @@ async fn close<DB: SqlDatabase>(
         }
     };
     let took = started.elapsed();
+    let processes = multicore.processes().stats();
+    tracing::info!(
+        calls = processes.calls,
+        refused = processes.refused,
+        died = processes.died,
+        killed = processes.killed,
+        "worker processes ended"
+    );
     if report.is_clean() {
         tracing::info!("workers stopped after {took:?}: {report}");
     } else {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use config::{Case, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use multicore_axum::StartError;
+use multicore_axum::process::ProcessStartError;
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::cli::Cli;
@@ -23,6 +24,12 @@ pub const DEFAULT_ROWS: u32 = 10_000;
 /// The most rows of a page, unless set otherwise: ten times the library's default, so that long pages
 /// can be tried.
 const DEFAULT_MAX_LIMIT: u64 = 10_000;
+/// How long a thumbnail may take, and how much memory a worker process may have, unless set otherwise: what
+/// draws pictures of strangers needs limits.
+const DEFAULT_PROCESSES: [(&str, &str); 2] = [("timeout", "5s"), ("max-memory", "128MiB")];
+/// What the keys of the library's tables begin with.
+const MULTICORE: &str = "multicore.";
+const PROCESSES: &str = "multicore.processes.";
 /// Enough of a value to recognise it in a message.
 const SHOWN_CHARS: usize = 80;
 
@@ -119,7 +126,14 @@ impl Given {
             match value.kind {
                 ValueKind::Table(table) if key == "multicore" => {
                     for (key, value) in table {
-                        self.set(format!("multicore.{key}"), value, path.display());
+                        match value.kind {
+                            ValueKind::Table(table) if key == "processes" => {
+                                for (key, value) in table {
+                                    self.set(format!("{PROCESSES}{key}"), value, path.display());
+                                }
+                            }
+                            _ => self.set(format!("{MULTICORE}{key}"), value, path.display()),
+                        }
                     }
                 }
                 _ => self.set(key, value, path.display()),
@@ -159,7 +173,7 @@ impl Given {
     fn settings(&self) -> Result<Settings, SettingsError> {
         for key in self.0.keys() {
             let known = ["listen", "database-url", "rows", "drain", "drain-notice"];
-            if !key.starts_with("multicore.") && !known.contains(&key.as_str()) {
+            if !key.starts_with(MULTICORE) && !known.contains(&key.as_str()) {
                 let known = known.join(", ");
                 let accepted = format!("no such setting; accepted: {known}, and the table [multicore]");
                 return Err(self.refused(key, accepted));
@@ -207,24 +221,37 @@ impl Given {
     fn multicore(&self) -> Result<multicore_axum::Config, SettingsError> {
         let mut all = JsonMap::new();
         all.insert("max-limit".to_owned(), Json::from(DEFAULT_MAX_LIMIT));
+        let default = |(key, value): (&str, &str)| (key.to_owned(), Json::from(value));
+        let mut processes: JsonMap<String, Json> = DEFAULT_PROCESSES.map(default).into_iter().collect();
         for (key, setting) in &self.0 {
-            let Some(name) = key.strip_prefix("multicore.") else { continue };
-            let one = (name.to_owned(), json(&setting.value));
-            let alone = JsonMap::from_iter([one.clone()]);
+            let Some(name) = key.strip_prefix(MULTICORE) else { continue };
+            let of_processes = key.strip_prefix(PROCESSES);
+            let one = (of_processes.unwrap_or(name).to_owned(), json(&setting.value));
+            let mut alone = JsonMap::from_iter([one.clone()]);
+            if of_processes.is_some() {
+                alone = JsonMap::from_iter([("processes".to_owned(), alone.into())]);
+            }
             serde_json::from_value::<multicore_axum::Config>(alone.into())
                 .map_err(|error| self.refused(key, accepted(&error.to_string())))?;
-            all.extend([one]);
+            if of_processes.is_some() { &mut processes } else { &mut all }.extend([one]);
         }
+        all.insert("processes".to_owned(), processes.into());
         let config: multicore_axum::Config = serde_json::from_value(all.into())
             .map_err(|error| SettingsError::Environment(format!("[multicore]: {error}")))?;
         // What the library would refuse when its pool starts, which is after the database was made.
-        config.check().map_err(|error| match error {
-            StartError::Setting { key, value, accepted } => {
-                let default = Setting { value: Value::from(value), origin: "default".to_owned() };
-                let setting = self.0.get(&format!("multicore.{key}")).unwrap_or(&default);
-                setting.refused(&format!("multicore.{key}"), format_args!("accepted: {accepted}"))
-            }
-            error => SettingsError::Environment(format!("[multicore]: {error}")),
+        config.check().map_err(|error| {
+            let (key, value, accepted) = match error {
+                StartError::Setting { key, value, accepted } => {
+                    (format!("{MULTICORE}{key}"), value, accepted)
+                }
+                StartError::Processes(ProcessStartError::Setting { key, value, accepted }) => {
+                    (format!("{PROCESSES}{key}"), value, accepted)
+                }
+                error => return SettingsError::Environment(format!("[multicore]: {error}")),
+            };
+            let default = Setting { value: Value::from(value), origin: "default".to_owned() };
+            let setting = self.0.get(&key).unwrap_or(&default);
+            setting.refused(&key, format_args!("accepted: {accepted}"))
         })?;
         Ok(config)
     }

@@ -25,6 +25,8 @@ fn nothing_given_means_the_defaults() {
     assert_eq!((settings.drain, settings.drain_notice), (Duration::from_secs(10), Duration::ZERO));
     assert_eq!((settings.multicore.max_limit, settings.multicore.default_limit), (10_000, None));
     assert_eq!(settings.multicore.workers, None);
+    let processes = settings.multicore.processes.settings();
+    assert_eq!((processes.timeout, processes.max_memory), (Some(Duration::from_secs(5)), Some(128 << 20)));
 }
 
 #[test]
@@ -202,6 +204,41 @@ fn what_the_environment_says_wrong_is_named_with_the_variable() {
         let error = read("", &[(variable, value)], &[]).unwrap_err();
         assert!(error.contains(says), "{variable}: {error}");
     }
+}
+
+#[test]
+fn worker_processes_have_a_table_within_the_librarys_which_the_environment_reaches_too() {
+    let settings = read(
+        "[multicore.processes]\nworkers = 3\nmax-memory = '64MiB'\ntimeout = '9s'",
+        &[("APP__MULTICORE__PROCESSES__TIMEOUT", "7s"), ("APP__MULTICORE__PROCESSES__MAX_QUEUE", "5")],
+        &[],
+    )
+    .unwrap();
+    let processes = settings.multicore.processes.settings();
+    assert_eq!((processes.workers, processes.max_memory, processes.max_queue), (Some(3), Some(64 << 20), 5));
+    assert_eq!(processes.timeout, Some(Duration::from_secs(7)));
+    for (file, says) in [
+        ("[multicore]\nprocesses = 3", "multicore.processes is `3` (FILE)"),
+        ("[multicore.processes]\nthreads = 3", "multicore.processes.threads is `3` (FILE); unknown field"),
+        (
+            "[multicore.processes]\nworkers = 0",
+            "multicore.processes.workers is `0` (FILE); accepted: a whole",
+        ),
+        (
+            "[multicore.processes]\nmax-memory = 'plenty'",
+            "multicore.processes.max-memory is `plenty` (FILE); accepted: a number of bytes",
+        ),
+        (
+            "[multicore.processes]\nmax-memory = 5",
+            "multicore.processes.max-memory is `5` (FILE); accepted: a",
+        ),
+    ] {
+        let error = read(file, &[], &[]).unwrap_err();
+        assert!(error.starts_with(says), "{file}: {error}");
+    }
+    let error = read("", &[("APP__MULTICORE__PROCESSES__GRACE", "soon")], &[]).unwrap_err();
+    let says = "multicore.processes.grace is `soon` (APP__MULTICORE__PROCESSES__GRACE); accepted: a duration";
+    assert!(error.starts_with(says), "{error}");
 }
 
 #[test]

@@ -19,6 +19,10 @@ fn serves_and_ends(url: &str) {
         assert!(head.contains("\r\nmulticore: mode="), "{head}");
         assert_eq!(sha256(&body), digest);
     }
+    if cfg!(target_os = "linux") {
+        let (head, _) = running.get("/articles/1/thumbnail");
+        assert!(head.starts_with("http/1.1 200 ok"), "{head}");
+    }
     running.signal(Signal::TERM);
     assert_eq!(running.wait().code(), Some(0));
 }
