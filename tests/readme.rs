@@ -36,22 +36,37 @@ fn the_adoption_diff_is_between_the_two_examples_that_compile() {
     assert!(diff.lines().count() <= 25 && changed >= 10, "{changed} changed lines");
 }
 
+/// What the first column of a section's table says.
+fn keys_of_table(section: &str) -> Vec<String> {
+    let key = |line: &str| line.strip_prefix("| `")?.split('`').next().map(str::to_owned);
+    let mut keys: Vec<String> = section.lines().filter_map(key).collect();
+    keys.sort();
+    keys
+}
+
+/// The keys there are, which the error for an unknown one lists.
+fn known_keys(unknown: &str) -> Vec<String> {
+    let error = serde_json::from_str::<multicore_axum::Config>(unknown).unwrap_err().to_string();
+    let listed = error.split("expected one of ").nth(1).unwrap();
+    let mut known: Vec<String> = listed.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    known.sort();
+    known
+}
+
 #[test]
 fn the_configuration_table_has_every_key_and_no_other() {
     let readme = read("README.md");
     let section = readme.split("## Configure it").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
-    let mut documented: Vec<String> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned))
-        .collect();
-    documented.sort();
-    // The error for an unknown key lists the ones there are.
-    let error =
-        serde_json::from_str::<multicore_axum::Config>(r#"{"no-such-key": 1}"#).unwrap_err().to_string();
-    let listed = error.split("expected one of ").nth(1).unwrap();
-    let mut known: Vec<String> = listed.split('`').skip(1).step_by(2).map(str::to_owned).collect();
-    known.sort();
-    assert_eq!(documented, known);
+    assert_eq!(keys_of_table(section), known_keys(r#"{"no-such-key": 1}"#));
+}
+
+#[test]
+fn the_table_of_worker_processes_has_every_key_and_no_other() {
+    let readme = read("README.md");
+    let section = readme.split("### Settings of worker processes").nth(1).unwrap();
+    let section = section.split("\n### ").next().unwrap();
+    let unknown = r#"{"processes": {"no-such-key": 1}}"#;
+    assert_eq!(keys_of_table(section), known_keys(unknown));
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod health;
 mod lists;
 mod program;
 mod refusals;
+mod thumbnails;

@@ -3,17 +3,19 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub(crate) use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 /// What a test waits for at most before it gives up; nothing is expected to take as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to start the program.
 pub(crate) struct Start {
@@ -114,15 +116,39 @@ impl Running {
 
     /// The status line, the headers in lower case and the body of an answer.
     pub(crate) fn get(&self, path: &str) -> (String, Vec<u8>) {
+        self.request("GET", path, b"")
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let host = &self.address;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let (host, length) = (&self.address, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("the headers end");
         let body = answer.split_off(end + 4);
         (String::from_utf8(answer).unwrap().to_lowercase(), body)
+    }
+
+    /// Its worker processes.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        let parent = self.child.id();
+        let is_child = |pid: &u32| {
+            // `pid (name) state parent …`; it may have ended by now.
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let after_name = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace());
+            after_name.and_then(|mut rest| rest.nth(1)?.parse().ok()) == Some(parent)
+        };
+        let entries = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+        entries
+            .filter_map(|name| name.to_str()?.parse().ok())
+            .filter(is_child)
+            .filter_map(Worker::new)
+            .collect()
     }
 
     /// Waits for its end.
@@ -142,6 +168,30 @@ impl Running {
         }
         self.log = log;
         self.child.wait().unwrap()
+    }
+}
+
+/// A worker process of the program. What it stands for stays the same process, whoever gets its number later.
+pub(crate) struct Worker {
+    pub(crate) pid: u32,
+    process: OwnedFd,
+}
+
+impl Worker {
+    fn new(pid: u32) -> Option<Self> {
+        let process = pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok()?;
+        Some(Worker { pid, process })
+    }
+
+    pub(crate) fn kill(&self) {
+        pidfd_send_signal(&self.process, Signal::KILL).unwrap();
+    }
+
+    /// Whether it has ended, or does so within this time.
+    pub(crate) fn ends_within(&self, patience: Duration) -> bool {
+        let timeout = Timespec::try_from(patience).unwrap();
+        let ended = poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&timeout));
+        ended.unwrap() == 1
     }
 }
 
