@@ -280,6 +280,8 @@ async fn the_statistics_tell_decisions_by_reason_and_what_is_going_on() {
     let (request, thread) = owner(&mc);
     let mut stats = serde_json::to_value(mc.stats()).unwrap();
     let wake = stats.as_object_mut().unwrap().remove("wake-nanos").unwrap();
+    let processes = stats.as_object_mut().unwrap().remove("processes").unwrap();
+    assert!(processes.as_object().unwrap().values().all(|count| *count == 0), "{processes}");
     assert!((2_000..=200_000).contains(&wake.as_u64().unwrap()), "{wake}");
     assert_eq!(
         stats,
