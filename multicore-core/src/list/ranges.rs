@@ -234,13 +234,16 @@ where
             helpers: AtomicUsize::new(0),
         });
         job.chunks.push(&mut waiting);
+        // Before anyone else can: what others read is held against what the owner's connection saw, and that
+        // they agree among themselves says nothing if they are all on another server.
+        let mut own = job.chunks.claim(1);
         let mut published = Published { job: &*job, finished: false };
         for _ in 1..count {
             if self.core.registry.submit(Arc::clone(&job) as Arc<dyn Run<DB>>).is_err() {
                 break;
             }
         }
-        while let Some(mut claim) = job.chunks.claim(1) {
+        while let Some(mut claim) = own.take().or_else(|| job.chunks.claim(1)) {
             let Some(part) = claim.take().pop() else { break };
             let read = match &mut reader {
                 Reader::Driver(lease) => self.own_part(&job, lease, part).await,
