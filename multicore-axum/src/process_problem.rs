@@ -173,6 +173,7 @@ mod tests {
         let (after, end, last_words) = (Duration::from_secs(1), End::Signal(11), LastWords::default);
         let panicked = E::Panicked { task: task(), worker: worker(), message: message.clone() };
         let died = E::Died { task: task(), worker: worker(), end, last_words: last_words() };
+        let late = E::Timeout { task: task(), after, worker: Some(worker()), last_words: last_words() };
         let memory = E::Memory { task: task(), worker: worker(), limit: 9, last_words: last_words() };
         [
             (E::Failed { task: task(), message }, "failed", 500, 422),
@@ -181,7 +182,7 @@ mod tests {
             (E::Protocol { task: task(), worker: worker(), breach }, "crash", 500, 422),
             (memory, "memory", 500, 422),
             (E::TooLarge { task: task(), limit: 9 }, "result-too-large", 500, 422),
-            (E::Timeout { task: task(), after }, "timeout", 504, 504),
+            (late, "timeout", 504, 504),
             (E::Overloaded { queue: 9 }, "overloaded", 503, 503),
             (E::Unavailable { why: SECRET.to_owned() }, "unavailable", 503, 503),
             (E::Stopped, "unavailable", 503, 503),

@@ -91,11 +91,12 @@ async fn a_task_that_hangs_is_killed_when_its_time_is_up() {
     let mc = pool(settings(1)).await;
     let short = mc.processes().with_timeout(Duration::from_millis(50));
     let error = soon(short.run::<_, ()>("hang", ())).await.unwrap_err();
-    assert_eq!(error.to_string(), "task `hang` was not done within 50ms");
+    let says = "task `hang` was not done within 50ms by test-process-0";
+    assert!(error.to_string().starts_with(says), "{error}");
     let _next: Json<u32> = soon(mc.processes().run("pid", ())).await.unwrap();
     let call = tokio::task::spawn_blocking(move || short.run_blocking::<_, ()>("hang", ()));
     let error = soon(call).await.unwrap().unwrap_err();
-    assert!(matches!(error, ProcessError::Timeout { .. }), "{error}");
+    assert!(error.to_string().starts_with(says), "{error}");
     let _next: Json<u32> = soon(mc.processes().run("pid", ())).await.unwrap();
     assert_eq!((mc.processes().stats().killed, mc.processes().stats().died), (2, 0));
 }

@@ -100,12 +100,16 @@ pub enum ProcessError {
         breach: String,
     },
     /// The time was up. If the task had begun, its worker was killed; a late result cannot come.
-    #[error("task `{task}` was not done within {after:?}")]
+    #[error("task `{task}` was not done within {after:?}{}{last_words}", of_worker(.worker))]
     Timeout {
         /// Which task.
         task: String,
         /// The limit.
         after: Duration,
+        /// Which worker had begun it; none while it waited for one.
+        worker: Option<String>,
+        /// What the worker wrote last.
+        last_words: LastWords,
     },
     /// As many calls as allowed are waiting already.
     #[error("{queue} calls are waiting for a worker process already")]
@@ -134,6 +138,10 @@ pub enum ProcessError {
     /// The pool has no worker processes.
     #[error("the pool has no worker processes: call `.processes(tasks.init())` on its builder")]
     NotConfigured,
+}
+
+fn of_worker(worker: &Option<String>) -> String {
+    worker.as_ref().map_or_else(|| ", for want of a free worker".to_owned(), |worker| format!(" by {worker}"))
 }
 
 /// How a process ended.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -17,6 +18,8 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Result<Bytes, ProcessError>>,
     /// How often it was sent to a worker that died before it had begun it.
     pub(super) tries: u8,
+    /// How long it may take.
+    pub(super) limit: Option<Duration>,
     /// Whether it may be run once more after it has begun.
     pub(super) may_repeat: bool,
 }
@@ -56,12 +59,14 @@ impl Ticket {
         self.is_wanted()
     }
 
-    fn cancel(&self, why: u8) {
+    /// Whether it was sent to a worker.
+    fn cancel(&self, why: u8) -> bool {
         self.state.store(why, Ordering::SeqCst);
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(link) = link {
+        if let Some(link) = &link {
             link.wake();
         }
+        link.is_some()
     }
 }
 
@@ -78,11 +83,9 @@ impl Wanted {
         self.0 = None;
     }
 
-    /// The time is up.
-    pub(super) fn timed_out(mut self) {
-        if let Some(ticket) = self.0.take() {
-            ticket.cancel(TIMED_OUT);
-        }
+    /// The time is up. True if a worker had it, whose thread will say so.
+    pub(super) fn timed_out(mut self) -> bool {
+        self.0.take().is_some_and(|ticket| ticket.cancel(TIMED_OUT))
     }
 }
 

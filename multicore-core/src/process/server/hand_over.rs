@@ -67,7 +67,7 @@ fn stage_with(socket: OwnedFd, control: OwnedFd, is_socket: bool) -> (Stage, Cha
 fn request() -> (Request, Answer) {
     let (answer, receiver) = oneshot::channel();
     let (argument, ticket) = (Bytes::from_static(b"argument"), Arc::<Ticket>::default());
-    (Request { task: 0, argument, ticket, answer, tries: 0, may_repeat: false }, receiver)
+    (Request { task: 0, argument, ticket, answer, limit: None, tries: 0, may_repeat: false }, receiver)
 }
 
 impl Stage {

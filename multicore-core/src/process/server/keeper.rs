@@ -199,7 +199,8 @@ impl Shift<'_> {
             Mail::Back(channel) => self.go_on(channel),
             Mail::Broken(channel, flight) => self.gone(channel, flight),
             Mail::Breach(channel, request, breach) => self.breach(channel, request, breach),
-            Mail::Late(channel) => {
+            Mail::Late(channel, request) => {
+                self.late(request);
                 self.kill();
                 self.home = Some((channel, None));
             }
@@ -243,8 +244,19 @@ impl Shift<'_> {
     fn leave(&mut self, channel: Channel, request: Request) {
         let why = if request.ticket.has_timed_out() { "its time is up" } else { "its caller left" };
         tracing::info!(worker = self.link.name(), task = self.task(&request), "a task is killed: {why}");
+        if request.ticket.has_timed_out() {
+            self.late(request);
+        }
         self.kill();
         self.home = Some((channel, None));
+    }
+
+    /// Tells a caller whose time is up which worker had its call.
+    fn late(&mut self, request: Request) {
+        self.child.words.read();
+        let (task, after) = (self.task(&request), request.limit.unwrap_or_default());
+        let (worker, last_words) = (Some(self.link.name().to_owned()), self.child.words.last());
+        request.finish(Err(ProcessError::Timeout { task, after, worker, last_words }));
     }
 
     fn halt(&mut self) {

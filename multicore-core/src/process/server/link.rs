@@ -20,8 +20,8 @@ pub(super) enum Mail {
     Broken(Channel, Flight),
     /// The same, and the worker sent what is no answer.
     Breach(Channel, Request, String),
-    /// The same, and the caller's time was up, who has been told.
-    Late(Channel),
+    /// The same, and the caller's time was up.
+    Late(Channel, Request),
     /// A call whose argument takes long to copy.
     Send(Channel, Request),
 }

@@ -16,13 +16,17 @@ use super::channel::{Channel, Received};
 use super::keeper::Keeper;
 use super::link::{Link, Mail};
 use super::pool::{Pool, State, refuse};
-use crate::process::error::{ProcessError, ProcessStartError};
+use crate::process::error::{LastWords, ProcessError, ProcessStartError};
 use crate::process::registry::{Program, Registry};
 use crate::process::settings::ProcessSettings;
 use crate::process::stats::ProcessStats;
 use crate::process::worker::is_inside;
 use crate::task::within;
 use crate::worker::Exit;
+
+/// How long a caller whose time is up waits to be told which worker had its call; that thread has nothing else to
+/// do first.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Dropped, they finish what waits and end.
 pub(in crate::process) struct Workers {
@@ -150,16 +154,17 @@ impl Workers {
         &self,
         task: u32,
         argument: Bytes,
+        limit: Option<Duration>,
     ) -> (Request, oneshot::Receiver<Result<Bytes, ProcessError>>) {
         let (answer, receiver) = oneshot::channel();
         let may_repeat = self.pool.program.tasks.get(task).is_some_and(|task| task.is_idempotent());
         let ticket = Arc::<Ticket>::default();
-        (Request { task, argument, ticket, answer, tries: 0, may_repeat }, receiver)
+        (Request { task, argument, ticket, answer, limit, tries: 0, may_repeat }, receiver)
     }
 
     fn timeout_error(&self, task: u32, after: Duration) -> ProcessError {
         let task = self.pool.program.tasks.get(task).map(|task| task.name().to_owned()).unwrap_or_default();
-        ProcessError::Timeout { task, after }
+        ProcessError::Timeout { task, after, worker: None, last_words: LastWords::default() }
     }
 
     /// Dropping the future cancels the call: its worker is killed if it has begun.
@@ -169,7 +174,7 @@ impl Workers {
         argument: Bytes,
         timeout: Option<Duration>,
     ) -> Result<Bytes, ProcessError> {
-        let (request, answer) = self.request(task, argument);
+        let (request, mut answer) = self.request(task, argument, timeout);
         let wanted = Wanted::new(&request.ticket);
         if let Err(error) = self.pool.submit(request) {
             wanted.answered();
@@ -177,11 +182,11 @@ impl Workers {
         }
         let answer = match timeout {
             None => answer.await,
-            Some(after) => match within(after, answer).await {
+            Some(after) => match within(after, &mut answer).await {
                 Some(answer) => answer,
                 None => {
-                    wanted.timed_out();
-                    return Err(self.timeout_error(task, after));
+                    let told = if wanted.timed_out() { within(TELL_WITHIN, answer).await } else { None };
+                    return told.and_then(Result::ok).unwrap_or_else(|| Err(self.timeout_error(task, after)));
                 }
             },
         };
@@ -199,13 +204,15 @@ impl Workers {
         timeout: Option<Duration>,
     ) -> Result<Bytes, ProcessError> {
         let until = timeout.and_then(|after| Instant::now().checked_add(after));
-        let (request, mut answer) = self.request(task, argument);
+        let (request, mut answer) = self.request(task, argument, timeout);
         let ticket = Arc::clone(&request.ticket);
         if let Some((channel, request)) = self.pool.take_or_queue(request)? {
             match self.exchange(channel, request, until) {
                 Exchanged::Answer(result) => return result,
                 Exchanged::Late => {
-                    return Err(self.timeout_error(task, timeout.unwrap_or_default()));
+                    let told = wait_for(&mut answer, Some(Instant::now() + TELL_WITHIN));
+                    let after = timeout.unwrap_or_default();
+                    return told.and_then(Result::ok).unwrap_or_else(|| Err(self.timeout_error(task, after)));
                 }
                 Exchanged::Broken => {}
             }
@@ -218,8 +225,10 @@ impl Workers {
                 answer.unwrap_or(Err(ProcessError::Stopped))
             }
             None => {
-                wanted.timed_out();
-                Err(self.timeout_error(task, timeout.unwrap_or_default()))
+                let until = Instant::now() + TELL_WITHIN;
+                let told = if wanted.timed_out() { wait_for(&mut answer, Some(until)) } else { None };
+                let after = timeout.unwrap_or_default();
+                told.and_then(Result::ok).unwrap_or_else(|| Err(self.timeout_error(task, after)))
             }
         }
     }
@@ -253,7 +262,7 @@ impl Workers {
                 }
             };
             if until.is_some_and(|until| until <= Instant::now()) {
-                link.post(Mail::Late(channel));
+                link.post(Mail::Late(channel, flight.request));
                 return Exchanged::Late;
             }
         }
