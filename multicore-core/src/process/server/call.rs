@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::link::Link;
+use super::place::Place;
 use crate::process::error::ProcessError;
 
 /// A call that waits or runs.
@@ -36,7 +36,7 @@ impl Request {
 pub(super) struct Ticket {
     state: AtomicU8,
     /// The worker it was sent to.
-    link: Mutex<Option<Arc<Link>>>,
+    place: Mutex<Option<Arc<Place>>>,
 }
 
 const WANTED: u8 = 0;
@@ -53,20 +53,20 @@ impl Ticket {
     }
 
     /// Notes the worker it is about to be sent to. False if it is not wanted any more.
-    pub(super) fn assign(&self, link: &Arc<Link>) -> bool {
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(link));
-        // Only now: whoever leaves after this finds the link.
+    pub(super) fn assign(&self, place: &Arc<Place>) -> bool {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(place));
+        // Only now: whoever leaves after this finds the place.
         self.is_wanted()
     }
 
     /// Whether it was sent to a worker.
     fn cancel(&self, why: u8) -> bool {
         self.state.store(why, Ordering::SeqCst);
-        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(link) = &link {
-            link.wake();
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(place) = &place {
+            place.wake();
         }
-        link.is_some()
+        place.is_some()
     }
 }
 

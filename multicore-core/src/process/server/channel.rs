@@ -10,8 +10,8 @@ use bytes::Bytes;
 use rustix::process::Pid;
 
 use super::call::Request;
-use super::link::Link;
 use super::maps::{ArgumentMap, Maps, ResultMap};
+use super::place::Place;
 use super::spawn::Process;
 use crate::process::error::ProcessError;
 use crate::process::registry::Registry;
@@ -24,7 +24,7 @@ use crate::process::shared::wire::{Call, INLINE, Outcome, Payload, Reply};
 const WEIGH_EVERY: Duration = Duration::from_millis(10);
 
 pub(super) struct Channel {
-    pub(super) link: Arc<Link>,
+    pub(super) place: Arc<Place>,
     pub(super) pid: Pid,
     pub(super) process: Arc<Process>,
     socket: OwnedFd,
@@ -63,7 +63,7 @@ pub(super) enum Received {
 
 impl Channel {
     pub(super) fn new(
-        link: Arc<Link>,
+        place: Arc<Place>,
         pid: Pid,
         process: Arc<Process>,
         socket: OwnedFd,
@@ -72,7 +72,7 @@ impl Channel {
         copy: bool,
     ) -> Self {
         Channel {
-            link,
+            place,
             pid,
             process,
             socket,
@@ -199,7 +199,7 @@ impl Channel {
                     Outcome::Done(Payload::Inline(bytes)) => Ok(Bytes::copy_from_slice(bytes)),
                     Outcome::Panicked(message) => {
                         self.is_soiled = true;
-                        let worker = self.link.name().to_owned();
+                        let worker = self.place.name.clone();
                         Err(ProcessError::Panicked { task, worker, message: message.to_owned() })
                     }
                     Outcome::Failed(message) => {

@@ -59,7 +59,7 @@ fn stage_with(socket: OwnedFd, control: OwnedFd, is_socket: bool) -> (Stage, Cha
     }
     let page = ControlPage::new(ControlPage::file().unwrap()).unwrap();
     let channel =
-        Channel::new(Arc::clone(&link), pid, Arc::clone(&process), socket, page, Inbox::new(), false);
+        Channel::new(Arc::clone(&link.place), pid, Arc::clone(&process), socket, page, Inbox::new(), false);
     pool.is_up();
     (Stage { pool, link, process, child, _control: control, _words: words }, channel)
 }
@@ -154,7 +154,7 @@ fn a_call_whose_caller_leaves_while_it_is_sent_wakes_the_thread_once_it_is_there
     let (stage, mut channel) = stage();
     let (call, _answer) = request();
     let wanted = Wanted::new(&call.ticket);
-    assert!(call.ticket.assign(&stage.link));
+    assert!(call.ticket.assign(&stage.link.place));
     drop(wanted);
     // The thread is woken too early, and finds nothing.
     assert!(stage.happened().woken && stage.link.take_unwanted().is_none());
@@ -168,7 +168,7 @@ fn a_caller_that_leaves_late_takes_no_other_call_along() {
     let (stage, mut channel) = stage();
     let (first, _answer) = request();
     let wanted = Wanted::new(&first.ticket);
-    assert!(first.ticket.assign(&stage.link));
+    assert!(first.ticket.assign(&stage.link.place));
     drop(first);
     let (second, _answer) = request();
     let Ok(flight) = channel.send(second) else { panic!("it can be sent") };

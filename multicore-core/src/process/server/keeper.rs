@@ -163,7 +163,7 @@ impl Shift<'_> {
         }
         self.weigh();
         if self.has_ended && self.home.is_none() {
-            let idle = self.pool.take_idle(self.link.index).map(|channel| (channel, None));
+            let idle = self.pool.take_idle(self.link.place.index).map(|channel| (channel, None));
             let watched = || self.link.take_watched().map(|(channel, flight)| (channel, Some(flight)));
             // Else somebody is about to hand it over, having seen that the end is noted, or waits for an answer on
             // it and sees the end as well.

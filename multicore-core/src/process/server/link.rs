@@ -3,14 +3,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use super::call::Request;
 use super::channel::{Channel, Flight};
+use super::place::Place;
 
 /// What a worker's thread is sent by others.
 pub(super) enum Mail {
@@ -41,10 +42,8 @@ const CHILD: u64 = 2;
 const WORDS: u64 = 3;
 
 pub(super) struct Link {
-    pub(super) index: usize,
-    name: String,
+    pub(super) place: Arc<Place>,
     waiting: OwnedFd,
-    wakeup: OwnedFd,
     mail: Mutex<Vec<Mail>>,
     /// The channel with its call, while the thread is to look after it.
     watched: Mutex<Option<(Channel, Flight)>>,
@@ -53,13 +52,13 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(index: usize, name: String) -> io::Result<Self> {
         let waiting = epoll::create(CreateFlags::CLOEXEC)?;
-        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&waiting, &wakeup, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Link { index, name, waiting, wakeup, mail: Mutex::default(), watched: Mutex::default() })
+        let place = Arc::new(Place::new(index, name)?);
+        epoll::add(&waiting, &place.wakeup, EventData::new_u64(WAKE), EventFlags::IN)?;
+        Ok(Link { place, waiting, mail: Mutex::default(), watched: Mutex::default() })
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.place.name
     }
 
     /// Begins to wait for a process's end and for its words. Its socket is waited for while a call is watched.
@@ -76,7 +75,7 @@ impl Link {
 
     /// Gives a call to the thread to look after, without waking it before there is an answer.
     pub(super) fn watch(&self, channel: Channel, flight: Flight) {
-        let ticket = std::sync::Arc::clone(&flight.request.ticket);
+        let ticket = Arc::clone(&flight.request.ticket);
         let has_ended = {
             // Armed under the lock: the channel is there whenever the event is.
             let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,8 +115,7 @@ impl Link {
     }
 
     pub(super) fn wake(&self) {
-        // Fails only where it has been woken 2^64 times and not looked.
-        let _awake = rustix::io::write(&self.wakeup, &1u64.to_ne_bytes());
+        self.place.wake();
     }
 
     /// Waits until something happens, `within` at the longest.
@@ -138,7 +136,7 @@ impl Link {
             match event.data.u64() {
                 WAKE => {
                     happened.woken = true;
-                    let _count = rustix::io::read(&self.wakeup, &mut [0; 8]);
+                    self.place.sleep();
                 }
                 SOCKET => happened.answered = true,
                 CHILD => happened.ended = true,

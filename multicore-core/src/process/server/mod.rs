@@ -7,6 +7,7 @@ mod hand_over;
 mod keeper;
 mod link;
 mod maps;
+mod place;
 mod pool;
 mod spawn;
 mod words;

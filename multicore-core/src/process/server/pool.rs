@@ -120,8 +120,7 @@ impl Pool {
         match self.take_or_queue(request)? {
             None => {}
             Some((channel, request)) if request.argument.len() > LONG_ARGUMENT => {
-                let link = Arc::clone(&channel.link);
-                link.post(Mail::Send(channel, request));
+                self.link(&channel).post(Mail::Send(channel, request));
             }
             Some((channel, request)) => self.begin(channel, request),
         }
@@ -166,7 +165,7 @@ impl Pool {
     /// Sends a call on a channel and gives both to the worker's thread. Where that cannot be, the channel goes on
     /// with the next.
     pub(super) fn begin(&self, channel: Channel, request: Request) {
-        if let Some(channel) = send(channel, request) {
+        if let Some(channel) = self.send(channel, request) {
             self.next(channel);
         }
     }
@@ -186,19 +185,40 @@ impl Pool {
             match request {
                 Some(request) => {
                     drop(desk);
-                    match send(channel, request) {
+                    match self.send(channel, request) {
                         Some(back) => channel = back,
                         None => return,
                     }
                 }
                 None if leaves || desk.state != State::Open => {
                     drop(desk);
-                    let link = Arc::clone(&channel.link);
-                    return link.post(Mail::Back(channel));
+                    return self.link(&channel).post(Mail::Back(channel));
                 }
                 None => return desk.idle.push(channel),
             }
         }
+    }
+
+    /// Sends a call and gives both to the worker's thread, or the channel back where the call needs it no more.
+    fn send(&self, mut channel: Channel, request: Request) -> Option<Channel> {
+        if !request.ticket.assign(&channel.place) {
+            return Some(channel);
+        }
+        match channel.send(request) {
+            Ok(flight) => {
+                self.link(&channel).watch(channel, flight);
+                None
+            }
+            Err((request, source)) => {
+                refuse(request, source);
+                Some(channel)
+            }
+        }
+    }
+
+    /// Where the thread of a channel's worker is reached.
+    pub(super) fn link(&self, channel: &Channel) -> &Link {
+        &self.links[channel.place.index]
     }
 
     /// A channel that a caller used itself is free. The worker's thread goes on with it if calls wait.
@@ -207,8 +227,7 @@ impl Pool {
         let mut desk = self.desk();
         if due || channel.process.has_ended() || desk.state != State::Open || !desk.queue.is_empty() {
             drop(desk);
-            let link = Arc::clone(&channel.link);
-            return link.post(Mail::Back(channel));
+            return self.link(&channel).post(Mail::Back(channel));
         }
         desk.idle.push(channel);
     }
@@ -245,7 +264,7 @@ impl Pool {
     /// The channel of a worker, if it is idle.
     pub(super) fn take_idle(&self, index: usize) -> Option<Channel> {
         let mut desk = self.desk();
-        let at = desk.idle.iter().position(|channel| channel.link.index == index)?;
+        let at = desk.idle.iter().position(|channel| channel.place.index == index)?;
         Some(desk.idle.swap_remove(at))
     }
 
@@ -298,8 +317,7 @@ impl Pool {
             (halted, std::mem::take(&mut desk.idle))
         };
         for channel in idle {
-            let link = Arc::clone(&channel.link);
-            link.post(Mail::Back(channel));
+            self.link(&channel).post(Mail::Back(channel));
         }
         for request in halted {
             self.cut(request);
@@ -320,24 +338,6 @@ impl Desk {
                 return Some(request);
             }
             unwanted.push(request);
-        }
-    }
-}
-
-/// Sends a call and gives both to the worker's thread, or the channel back where the call needs it no more.
-fn send(mut channel: Channel, request: Request) -> Option<Channel> {
-    if !request.ticket.assign(&channel.link) {
-        return Some(channel);
-    }
-    match channel.send(request) {
-        Ok(flight) => {
-            let link = Arc::clone(&channel.link);
-            link.watch(channel, flight);
-            None
-        }
-        Err((request, source)) => {
-            refuse(request, source);
-            Some(channel)
         }
     }
 }

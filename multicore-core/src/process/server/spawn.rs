@@ -125,7 +125,7 @@ pub(super) fn spawn(pool: &Pool, link: &Arc<Link>) -> Result<(Child, Channel), P
     link.register(&socket, &child.process.file, child.words.pipe()).map_err(refused("be watched"))?;
     let process = Arc::clone(&child.process);
     let copy = pool.settings.copy_results;
-    let channel = Channel::new(Arc::clone(link), pid, process, socket, page, inbox, copy);
+    let channel = Channel::new(Arc::clone(&link.place), pid, process, socket, page, inbox, copy);
     Ok((child, channel))
 }
 

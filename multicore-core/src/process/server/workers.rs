@@ -234,7 +234,7 @@ impl Workers {
     }
 
     fn exchange(&self, mut channel: Channel, request: Request, until: Option<Instant>) -> Exchanged {
-        let link = Arc::clone(&channel.link);
+        let link = self.pool.link(&channel);
         let mut flight = match channel.send(request) {
             Ok(flight) => flight,
             Err((request, source)) => {
