@@ -118,6 +118,8 @@ async fn no_process_no_zombie_no_descriptor_and_no_map_is_left() {
             // Workers that do not end when they are asked.
             _ => {
                 waiting.release().await;
+                // Not one that is only being started: what starts it would be stopped with it.
+                until_async("all are up", || processes.stats().ready == 3).await;
                 children().iter().for_each(|worker| kill(*worker, Signal::STOP));
                 soon(mc.shutdown(PATIENCE)).await;
                 assert_eq!(children(), [0; 0]);
