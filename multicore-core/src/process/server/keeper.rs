@@ -68,6 +68,9 @@ impl Keeper {
                         let _reported = report.blocking_send(Err(error));
                         return;
                     }
+                    if self.pool.state() == State::Halted {
+                        return;
+                    }
                     tracing::error!(
                         worker = self.link.name(),
                         error = full(&error),
