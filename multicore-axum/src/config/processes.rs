@@ -6,7 +6,7 @@ use multicore_core::process::ProcessSettings;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::values::{Size, Span, Switch, Whole};
+use super::values::{Size, Span, Switch, Whole, span};
 
 /// Settings of worker processes. All have defaults, so an empty table is fine.
 ///
@@ -133,16 +133,19 @@ fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timeout>
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Timeout, E> {
-            if text == "none" { Ok(Timeout::None) } else { self.0.visit_str(text).map(Timeout::After) }
+            if text == "none" {
+                return Ok(Timeout::None);
+            }
+            span(self.0.0, text, "a duration with units, such as 30s or 1m 30s, or none").map(Timeout::After)
         }
 
         // A bare number leaves open of what.
         fn visit_u64<E: de::Error>(self, number: u64) -> Result<Timeout, E> {
-            self.0.visit_u64(number).map(Timeout::After)
+            self.visit_str(&number.to_string())
         }
 
         fn visit_i64<E: de::Error>(self, number: i64) -> Result<Timeout, E> {
-            self.0.visit_i64(number).map(Timeout::After)
+            self.visit_str(&number.to_string())
         }
     }
 
@@ -183,7 +186,10 @@ mod tests {
             ),
             ("max-result = 1.5", "processes.max-result is `1.5`; accepted"),
             ("timeout = 30", "processes.timeout is `30`; accepted: a duration with units"),
-            ("timeout = 'never'", "processes.timeout is `never`"),
+            (
+                "timeout = 'never'",
+                "processes.timeout is `never`; accepted: a duration with units, such as 30s or 1m 30s, or none",
+            ),
             ("grace = 'soon'", "processes.grace is `soon`"),
             ("copy-results = 'perhaps'", "processes.copy-results is `perhaps`; accepted: true or false"),
         ] {

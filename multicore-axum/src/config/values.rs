@@ -59,6 +59,12 @@ pub(super) fn max_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u6
     deserializer.deserialize_any(Whole("max-limit"))
 }
 
+/// What a text says as a duration.
+pub(super) fn span<E: de::Error>(key: &str, text: &str, accepted: &str) -> Result<Duration, E> {
+    humantime::parse_duration(text)
+        .map_err(|_| E::custom(format_args!("{key} is `{text}`; accepted: {accepted}")))
+}
+
 /// A duration as a text; errors name the key and what is accepted.
 pub(super) struct Span(pub(super) &'static str);
 
@@ -70,10 +76,7 @@ impl Visitor<'_> for Span {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-        humantime::parse_duration(text).map_err(|_| {
-            let accepted = "a duration with units, such as 30s or 1m 30s";
-            E::custom(format_args!("{} is `{text}`; accepted: {accepted}", self.0))
-        })
+        span(self.0, text, "a duration with units, such as 30s or 1m 30s")
     }
 
     // A bare number leaves open of what.
