@@ -211,6 +211,44 @@ async fn a_helper_leaves_when_other_requests_want_the_cores_and_comes_back_when_
     assert!(matches!(mode, Mode::Parallel { participants: 2, .. }), "{mode:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_neighbour_waits_for_a_few_slices_and_not_for_one_of_each_owner() {
+    const OWNERS: usize = 16;
+    let mc = builder(1).cores(1).start().await.unwrap();
+    let (last, changes) = (Arc::new(AtomicUsize::new(OWNERS)), Arc::new(AtomicUsize::new(0)));
+    let owners: Vec<_> = (0..OWNERS)
+        .map(|owner| {
+            let (mc, last, changes) = (mc.clone(), Arc::clone(&last), Arc::clone(&changes));
+            tokio::spawn(async move {
+                let work = move |_| {
+                    if last.swap(owner, Ordering::SeqCst) != owner {
+                        changes.fetch_add(1, Ordering::SeqCst);
+                    }
+                    burn(20);
+                };
+                mc.parallel_map(0..500, work).await.unwrap();
+            })
+        })
+        .collect();
+    let neighbour = tokio::spawn(async move {
+        let mut waits = Vec::new();
+        while !owners.iter().all(|owner| owner.is_finished()) {
+            let before = changes.load(Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            waits.push(changes.load(Ordering::SeqCst) - before);
+        }
+        for owner in owners {
+            owner.await.unwrap();
+        }
+        waits
+    });
+    let mut waits = soon(neighbour).await.unwrap();
+    assert!(waits.len() > 2 * OWNERS, "{waits:?}");
+    waits.sort_unstable();
+    // All but a few: those that begin before there are many take no turns yet.
+    assert!(waits[waits.len() * 9 / 10] <= 4, "{waits:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_helper_leaves_a_job_for_a_run_that_is_queued() {
     let name = unique();

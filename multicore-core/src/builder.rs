@@ -194,7 +194,7 @@ impl<DB: Database> Builder<DB> {
         }
         let has_secret = self.cursor_secret.is_some();
         let cursors = self.cursor_secret.unwrap_or_else(CursorSecret::random);
-        let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.metrics());
+        let runtime = tokio::runtime::Handle::try_current().ok();
         let load = Load::new(runtime, self.cores, self.max_load_average, self.load_source);
         let load = Arc::new(load);
         let workers = self.workers.unwrap_or_else(|| load.cores());

@@ -8,11 +8,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::runtime::RuntimeMetrics;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::load_limit::LoadLimit;
 use super::policy::{self, Machine, Nanos, WAKE_START};
 use super::throttle::Throttle;
+use super::turns::Turns;
 use crate::error::panic_message;
 
 /// The kernel renews its load averages every five seconds; one second keeps the delay small at
@@ -39,6 +40,7 @@ pub(crate) struct Load {
     owners: AtomicUsize,
     /// The application's runtime, whose threads serve the neighbours.
     runtime: Option<RuntimeMetrics>,
+    turns: Turns,
     cores: AtomicUsize,
     fixed_cores: Option<usize>,
     wake: AtomicU64,
@@ -52,14 +54,15 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(
-        runtime: Option<RuntimeMetrics>,
+        runtime: Option<Handle>,
         cores: Option<usize>,
         limit: Option<LoadLimit>,
         source: LoadSource,
     ) -> Self {
         let load = Load {
             owners: AtomicUsize::new(0),
-            runtime,
+            turns: Turns::new(runtime.as_ref()),
+            runtime: runtime.map(|runtime| runtime.metrics()),
             cores: AtomicUsize::new(cores.unwrap_or_else(available_cores)),
             fixed_cores: cores,
             wake: AtomicU64::new(WAKE_START),
@@ -77,6 +80,11 @@ impl Load {
     pub(crate) fn own(&self) -> Owning<'_> {
         self.owners.fetch_add(1, Ordering::Relaxed);
         Owning(self)
+    }
+
+    /// The turns of owners on the current thread, if they take turns now.
+    pub(crate) fn turns(&self) -> Option<&Turns> {
+        self.turns.are_taken(self.owners.load(Ordering::Relaxed)).then_some(&self.turns)
     }
 
     /// What the machine is doing now, with `awake` workers that are not parked, of which some are
@@ -225,6 +233,7 @@ fn sample(load: &Weak<Load>, stopped: &mpsc::Receiver<()>) {
         }
         load.sample_average();
         load.sample_throttle(&mut throttle);
+        load.turns.sample();
     }
 }
 

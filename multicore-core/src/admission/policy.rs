@@ -26,8 +26,12 @@ pub(crate) const GRAIN_HIGH: Nanos = 200_000;
 pub(crate) const GRAIN_MAX: Nanos = 1_000_000;
 /// The longest a worker without work stays on its core.
 pub(crate) const LINGER_MAX: Nanos = 50_000;
-/// How long an owner holds its async thread while all async threads are busy: neighbours wait for it.
-pub(crate) const HOLD_CROWDED: Nanos = 400_000;
+/// How long an owner holds its async thread while all async threads are busy: neighbours wait for it. Half as
+/// long as what was measured to cost nothing, since they wait for some of these.
+pub(crate) const HOLD_CROWDED: Nanos = 200_000;
+/// How many owners take turns on one async thread. With one, a thread stood still whenever another had
+/// both; a third makes neighbours wait longer and wins nothing.
+pub(crate) const TURNS_A_THREAD: usize = 2;
 /// How long while another async thread is parked, and so free to serve the neighbours.
 pub(crate) const HOLD_SPARE: Nanos = 10_000_000;
 /// How many workers one participant wakes at a time: wake-ups spread like a tree, and none of the
@@ -234,6 +238,11 @@ pub(crate) fn linger(machine: Machine) -> Nanos {
 /// be the owner's. The woken thread takes that over, and from then on serves the neighbours.
 pub(crate) fn hold(machine: Machine, gave_way: bool) -> Nanos {
     if machine.spare_thread && gave_way { HOLD_SPARE } else { HOLD_CROWDED }
+}
+
+/// How many owners may be ready to work on so many async threads at a time. More take turns.
+pub(crate) fn turns(threads: usize) -> usize {
+    threads.saturating_mul(TURNS_A_THREAD)
 }
 
 /// An open job as a helper sees it.

@@ -13,6 +13,7 @@ use super::{Failure, Help, Job, Work, guarded};
 use crate::admission::cost::{CostModel, Samples, blend};
 use crate::admission::load::Owning;
 use crate::admission::policy::{self, Alone, Cost, GRAIN_LOW, GRAIN_MAX, Machine, Nanos};
+use crate::admission::turns::Turn;
 use crate::core::Core;
 use crate::db::{Database, Reading};
 use crate::mode::{Execution, Mode, Reason};
@@ -67,6 +68,8 @@ pub(crate) struct Owner<'c, DB: Database, W: Work> {
     shared: Option<Shared<'c, DB, W>>,
     /// What a private chunk may take.
     grain: Nanos,
+    /// Held while it works, where owners take turns.
+    turn: Option<Turn<'c>>,
     /// Since when the async thread has been held.
     held_since: Instant,
     /// Whether the owner gave way since it last waited.
@@ -120,6 +123,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             outs: Vec::new(),
             shared: None,
             grain: GRAIN_LOW,
+            turn: None,
             held_since: Instant::now(),
             gave_way: false,
             machine: NOT_ASKED,
@@ -155,6 +159,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         while self.waiting() > 0 && !self.failed() {
             self.step().await;
         }
+        self.turn = None;
         self.outs.extend(self.current.take());
         let mut peak = 1;
         if let Some(shared) = self.shared.take() {
@@ -232,6 +237,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
 
     /// One chunk, by whatever way the policy says now.
     async fn step(&mut self) {
+        self.take_turn().await;
         let machine = self.decide();
         let now = match self.shared {
             Some(_) => self.shared_chunk(machine).await,
@@ -313,7 +319,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         }
         let (limit, grain) = policy::private_limit(self.items_left(), self.cost, self.grain, machine);
         self.grain = grain;
-        let limit = limit.min(self.look_within());
+        let limit = limit.min(self.look_within()).min(policy::hold(machine, self.gave_way));
         let most = self.wish.chunk_length.map_or(self.private.len(), NonZeroUsize::get);
         let mut out = match self.current.take() {
             Some(out) if !self.work.is_full(&out) => out,
@@ -322,7 +328,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
                 self.work.begin(self.private.len().saturating_add(self.unread))
             }
         };
-        let in_place = self.runs_in_place();
+        let in_place = self.leaves_its_thread();
         let mut source = std::iter::from_fn(|| self.private.pop_front()).take(most);
         let mut stretch = Stretch::begin(limit);
         let result = held(in_place, || stretch.run(&*self.work, &mut source, &mut out));
@@ -369,8 +375,8 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         };
         let mut source = items.into_iter();
         let result = loop {
-            let mut stretch = Stretch::begin(GRAIN_MAX);
-            let in_place = self.runs_in_place();
+            let mut stretch = Stretch::begin(GRAIN_MAX.min(policy::hold(machine, self.gave_way)));
+            let in_place = self.leaves_its_thread();
             let result = held(in_place, || stretch.run(&*self.work, &mut source, &mut out));
             self.measure(&stretch);
             if let (Some(cost), Some(shared)) = (self.cost, &self.shared) {
@@ -402,6 +408,15 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         self.core.can_move()
     }
 
+    /// As `runs_in_place`. Then others may have its turn, as they have its thread.
+    fn leaves_its_thread(&mut self) -> bool {
+        let leaves = self.runs_in_place();
+        if leaves {
+            self.turn = None;
+        }
+        leaves
+    }
+
     fn measure(&mut self, stretch: &Stretch) {
         let elapsed = u64::try_from(stretch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.measured.add(stretch.done, elapsed, self.cost);
@@ -412,9 +427,23 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
     async fn give_way(&mut self, now: Instant) {
         let hold = Duration::from_nanos(policy::hold(self.machine, self.gave_way));
         if now.saturating_duration_since(self.held_since) >= hold {
+            // The turn goes on after the thread has looked for new requests, not before.
             tokio::task::yield_now().await;
+            self.turn = None;
             self.held_since = Instant::now();
             self.gave_way = true;
+            self.take_turn().await;
+        }
+    }
+
+    /// Waits for its turn, where owners take turns and it has none. One that leaves its thread needs none.
+    async fn take_turn(&mut self) {
+        if self.turn.is_none()
+            && !self.runs_in_place()
+            && let Some(turns) = self.core.load.turns()
+        {
+            self.turn = turns.next().await;
+            self.held_since = Instant::now();
         }
     }
 }

@@ -21,7 +21,20 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
     /// Reads all of `items`, working on them meanwhile. Returns when the last was read (some may still
     /// wait for `finish`), when a chunk failed (`finish` says how), or with the stream's own error;
     /// items read before that error come before it in order, so `finish` decides which one counts.
-    pub(crate) async fn feed<S, E>(&mut self, mut items: Pin<&mut S>) -> Result<(), E>
+    pub(crate) async fn feed<S, E>(&mut self, items: Pin<&mut S>) -> Result<(), E>
+    where
+        S: Stream<Item = Result<W::Item, E>> + ?Sized,
+    {
+        if DB::COMPUTES_HERE {
+            self.take_turn().await;
+        }
+        let fed = self.feed_all(items).await;
+        // What comes next may be a wait.
+        self.turn = None;
+        fed
+    }
+
+    async fn feed_all<S, E>(&mut self, mut items: Pin<&mut S>) -> Result<(), E>
     where
         S: Stream<Item = Result<W::Item, E>> + ?Sized,
     {
@@ -36,6 +49,7 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
                     Poll::Ready(next) => next,
                     Poll::Pending if self.waiting() > 0 => break,
                     Poll::Pending => {
+                        self.turn = None;
                         let Some(next) = self.next_or_failure(items.as_mut()).await else { return Ok(()) };
                         self.held_since = Instant::now();
                         self.gave_way = false;
