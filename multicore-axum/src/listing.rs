@@ -23,7 +23,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 impl<DB: SqlDatabase> Multicore<DB> {
     /// Reads one page of `query` and renders its rows to a JSON array, on the cores that are idle. The
-    /// request's own task does the work, and gives the async thread to others after 0.2 ms while all of
+    /// request's own task does the work, and gives the async thread to others after 0.2 to 1 ms while all of
     /// them are busy and after 10 ms at the latest; idle workers help if that pays. The bytes are the
     /// same either way, and the response says in its `Multicore` header how it went.
     ///

@@ -46,7 +46,7 @@ where
 impl<DB: Database> Multicore<DB> {
     /// Applies `map` to each item and returns the results in the items' order. The caller's own task
     /// works on the items and idle workers help if the work pays for waking them. It gives the async
-    /// thread to others after 0.2 ms while all of them are busy, and after 10 ms at the latest. Items
+    /// thread to others after 0.2 to 1 ms while all of them are busy, and after 10 ms at the latest. Items
     /// that take more than a millisecond run with the thread's other tasks moved elsewhere; on a
     /// current-thread runtime they hold it, so give such work to a [`task`](Multicore::task) there.
     ///

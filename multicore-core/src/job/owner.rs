@@ -319,7 +319,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         }
         let (limit, grain) = policy::private_limit(self.items_left(), self.cost, self.grain, machine);
         self.grain = grain;
-        let limit = limit.min(self.look_within()).min(policy::hold(machine, self.gave_way));
+        let limit = limit.min(self.look_within());
         let most = self.wish.chunk_length.map_or(self.private.len(), NonZeroUsize::get);
         let mut out = match self.current.take() {
             Some(out) if !self.work.is_full(&out) => out,
@@ -375,7 +375,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
         };
         let mut source = items.into_iter();
         let result = loop {
-            let mut stretch = Stretch::begin(GRAIN_MAX.min(policy::hold(machine, self.gave_way)));
+            let mut stretch = Stretch::begin(GRAIN_MAX);
             let in_place = self.leaves_its_thread();
             let result = held(in_place, || stretch.run(&*self.work, &mut source, &mut out));
             self.measure(&stretch);
