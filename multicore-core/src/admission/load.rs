@@ -82,9 +82,13 @@ impl Load {
         Owning(self)
     }
 
-    /// The turns of owners on the current thread, if they take turns now.
-    pub(crate) fn turns(&self) -> Option<&Turns> {
-        self.turns.are_taken(self.owners.load(Ordering::Relaxed)).then_some(&self.turns)
+    /// Whether owners on the current thread take turns now.
+    pub(crate) fn takes_turns(&self) -> bool {
+        self.turns.are_taken(self.owners.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// What the machine is doing now, with `awake` workers that are not parked, of which some are

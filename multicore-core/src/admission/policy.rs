@@ -26,10 +26,12 @@ pub(crate) const GRAIN_HIGH: Nanos = 200_000;
 pub(crate) const GRAIN_MAX: Nanos = 1_000_000;
 /// The longest a worker without work stays on its core.
 pub(crate) const LINGER_MAX: Nanos = 50_000;
-/// How long an owner holds its async thread while all async threads are busy, since neighbours wait for it. Looked
-/// at between chunks, so that one who works alone holds it for up to `GRAIN_MAX`: to be so strict there too
-/// took 3% of PostgreSQL's throughput.
-pub(crate) const HOLD_CROWDED: Nanos = 200_000;
+/// How long an owner holds its async thread while all async threads are busy: neighbours wait for it. Looked at
+/// between chunks, so one who works alone holds it for up to `GRAIN_MAX`; to be as strict there took 3% of
+/// PostgreSQL's throughput.
+pub(crate) const HOLD_CROWDED: Nanos = 400_000;
+/// The same where owners take turns: neighbours wait for some of these.
+pub(crate) const HOLD_TURN: Nanos = 200_000;
 /// How many owners take turns on one async thread. With one, a thread stood still whenever another had
 /// both; a third makes neighbours wait longer and wins nothing.
 pub(crate) const TURNS_A_THREAD: usize = 2;
@@ -237,8 +239,12 @@ pub(crate) fn linger(machine: Machine) -> Nanos {
 /// parked, giving way wakes it for nothing, at ten microseconds and a core, so it is done once after
 /// each wait (`gave_way`): Tokio polls its I/O on one parked thread only, and the thread that did may
 /// be the owner's. The woken thread takes that over, and from then on serves the neighbours.
-pub(crate) fn hold(machine: Machine, gave_way: bool) -> Nanos {
-    if machine.spare_thread && gave_way { HOLD_SPARE } else { HOLD_CROWDED }
+pub(crate) fn hold(machine: Machine, gave_way: bool, takes_turns: bool) -> Nanos {
+    match (machine.spare_thread && gave_way, takes_turns) {
+        (true, _) => HOLD_SPARE,
+        (false, true) => HOLD_TURN,
+        (false, false) => HOLD_CROWDED,
+    }
 }
 
 /// How many owners may be ready to work on so many async threads at a time. More take turns.
@@ -440,10 +446,18 @@ mod tests {
     #[test]
     fn an_owner_holds_its_thread_long_only_while_another_one_serves_the_neighbours() {
         let spare = Machine { spare_thread: true, ..machine(2, 1) };
-        assert_eq!(hold(spare, true), HOLD_SPARE);
-        assert_eq!(hold(spare, false), HOLD_CROWDED);
-        assert_eq!(hold(machine(2, 2), true), HOLD_CROWDED);
-        assert_eq!(hold(machine(2, 2), false), HOLD_CROWDED);
+        for (m, gave_way, takes_turns, want) in [
+            (spare, true, false, HOLD_SPARE),
+            (spare, true, true, HOLD_SPARE),
+            (spare, false, false, HOLD_CROWDED),
+            (spare, false, true, HOLD_TURN),
+            (machine(2, 2), true, false, HOLD_CROWDED),
+            (machine(2, 2), true, true, HOLD_TURN),
+            (machine(2, 2), false, false, HOLD_CROWDED),
+            (machine(2, 2), false, true, HOLD_TURN),
+        ] {
+            assert_eq!(hold(m, gave_way, takes_turns), want, "{m:?}, {gave_way}, {takes_turns}");
+        }
     }
 
     #[test]

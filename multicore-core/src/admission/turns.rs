@@ -1,4 +1,4 @@
-//! Whose turn it is on the async threads, when there are more owners than threads.
+//! Whose turn it is on the async threads, when there are more owners than they need.
 //!
 //! An owner gives its thread back after each slice of work, but behind it may wait a dozen other owners: Tokio
 //! runs tasks in the order in which they became ready, and looks for new requests when no task is ready, or

@@ -237,7 +237,9 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
 
     /// One chunk, by whatever way the policy says now.
     async fn step(&mut self) {
-        self.take_turn().await;
+        if self.wants_turn() {
+            self.take_turn().await;
+        }
         let machine = self.decide();
         let now = match self.shared {
             Some(_) => self.shared_chunk(machine).await,
@@ -425,25 +427,26 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
 
     /// Gives the async thread to others if it has been held long enough.
     async fn give_way(&mut self, now: Instant) {
-        let hold = Duration::from_nanos(policy::hold(self.machine, self.gave_way));
+        let hold = Duration::from_nanos(policy::hold(self.machine, self.gave_way, self.turn.is_some()));
         if now.saturating_duration_since(self.held_since) >= hold {
             // The turn goes on after the thread has looked for new requests, not before.
             tokio::task::yield_now().await;
             self.turn = None;
             self.held_since = Instant::now();
             self.gave_way = true;
-            self.take_turn().await;
+            if self.wants_turn() {
+                self.take_turn().await;
+            }
         }
     }
 
-    /// Waits for its turn, where owners take turns and it has none. One that leaves its thread needs none.
+    /// Whether owners take turns and it has none. One that leaves its thread needs none.
+    fn wants_turn(&self) -> bool {
+        self.turn.is_none() && self.core.load.takes_turns() && !self.runs_in_place()
+    }
+
     async fn take_turn(&mut self) {
-        if self.turn.is_none()
-            && !self.runs_in_place()
-            && let Some(turns) = self.core.load.turns()
-        {
-            self.turn = turns.next().await;
-            self.held_since = Instant::now();
-        }
+        self.turn = self.core.load.turns().next().await;
+        self.held_since = Instant::now();
     }
 }

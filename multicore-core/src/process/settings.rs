@@ -8,8 +8,8 @@ use super::error::ProcessStartError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProcessSettings {
-    /// How many worker processes. Default: as many as the pool has worker threads. An idle one takes some 4 MB, nearly all of it shared,
-    /// and no processor time.
+    /// How many worker processes. Default: as many as the pool has worker threads. An idle one takes some 4 MB,
+    /// nearly all of it shared, and no processor time.
     pub workers: Option<usize>,
     /// The longest a call may take, waiting included; then its worker is killed. None: no limit. Default: 30
     /// seconds, since what runs apart may hang.

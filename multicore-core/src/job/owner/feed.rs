@@ -25,7 +25,7 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
     where
         S: Stream<Item = Result<W::Item, E>> + ?Sized,
     {
-        if DB::COMPUTES_HERE {
+        if DB::COMPUTES_HERE && self.wants_turn() {
             self.take_turn().await;
         }
         let fed = self.feed_all(items).await;
