@@ -12,6 +12,7 @@ use bytes::Bytes;
 use multicore_core::process::{Packed, ProcessError, Processes, Tasks};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::system::{PATIENCE, alone, children_of, holdings, kill, soon, until_async, until_given_back};
 use crate::tasks::{pool, settings};
@@ -144,7 +145,7 @@ struct Run {
     processes: Processes,
     next: AtomicUsize,
     calls: usize,
-    done: AtomicUsize,
+    done: watch::Sender<usize>,
     log: String,
 }
 
@@ -184,7 +185,7 @@ impl Run {
     }
 
     fn one_is_done(&self) {
-        self.done.fetch_add(1, Ordering::SeqCst);
+        self.done.send_modify(|done| *done += 1);
     }
 
     async fn call(&self) -> Tally {
@@ -230,14 +231,11 @@ impl Run {
     /// Kills a worker whenever so many more calls are done.
     async fn kill(&self, every: usize) -> usize {
         let (mut kills, mut at) = (0, every);
+        let mut dones = self.done.subscribe();
         loop {
-            let done = self.done.load(Ordering::SeqCst);
+            let done = *dones.wait_for(|done| *done >= at.min(self.calls)).await.unwrap();
             if done >= self.calls {
                 return kills;
-            }
-            if done < at {
-                tokio::time::sleep(Duration::from_micros(200)).await;
-                continue;
             }
             let workers = children_of(std::process::id());
             if !workers.is_empty() {
@@ -259,7 +257,7 @@ async fn chaos(calls: usize, every: usize) {
         processes: mc.processes().clone(),
         next: AtomicUsize::new(0),
         calls,
-        done: AtomicUsize::new(0),
+        done: watch::Sender::new(0),
         log: log.path().to_str().unwrap().to_owned(),
     });
     let callers: Vec<_> = (0..16)
