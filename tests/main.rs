@@ -1,6 +1,7 @@
 //! Integration tests across the crates, one file per theme of behaviour or failure.
 
 mod admission;
+mod any_list;
 mod cancel;
 mod client;
 mod clusters;
@@ -17,7 +18,9 @@ mod maps;
 mod oracle;
 mod pages;
 mod paging;
+mod parameters;
 mod pool;
+mod range_connections;
 mod ranges;
 mod readme;
 mod snapshots;
