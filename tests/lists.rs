@@ -4,17 +4,19 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use multicore_core::{Execution, List, ListError, ListQuery, Mode, Multicore, Page, Reason, asc, desc};
+use multicore_core::{
+    Execution, List, ListError, ListQuery, ListRow, Mode, Multicore, Page, Reason, SqlDatabase, asc, desc,
+};
 use sqlx::pool::PoolOptions;
-use sqlx::{Executor, Sqlite, SqlitePool};
+use sqlx::{Executor, Pool, Postgres, Sqlite, SqlitePool};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::databases::{SCARCE, people, sqlite, sqlite_of, with_postgres};
 use crate::support::{
-    Key, PLENTY, Visitors, burn, gate, is_worker, occupy, over, soon, unique, until, until_idle,
+    Key, PATIENCE, PLENTY, Visitors, burn, gate, is_worker, occupy, over, soon, unique, until, until_idle,
 };
 
 pub(crate) const ALL: [Execution; 3] = [Execution::Auto, Execution::Parallel, Execution::Sequential];
@@ -309,6 +311,48 @@ async fn a_shutdown_lets_a_list_under_way_come_to_its_end() {
     let list = soon(helped.list).await.unwrap().unwrap();
     assert_eq!(list.to_bytes(), plain(&app, HELPED).await);
     assert!(soon(stopping).await.unwrap().is_clean());
+}
+
+// The pool's connections.
+
+/// A list of which much is left to render has given back the only connection of its pool, `one`, by its middle.
+async fn gives_back<DB>(one: &Pool<DB>)
+where
+    DB: SqlDatabase,
+    (i64, String): ListRow<DB>,
+{
+    let mc = over(one, 1).await;
+    for execution in ALL {
+        let query = ListQuery::<(i64, String)>::select("id, name").from("person").order_by([asc("id")]);
+        let pool = one.clone();
+        let render = move |row: (i64, String)| {
+            burn(50);
+            let start = Instant::now();
+            while row.0 == 1_500 && pool.num_idle() == 0 {
+                assert!(start.elapsed() < PATIENCE, "{execution:?}: nobody else gets the connection");
+                std::thread::yield_now();
+            }
+            row
+        };
+        let list = mc.list(query.execution(execution), Page { limit: 2_000, offset: 0 }, render);
+        assert_eq!(soon(list).await.unwrap().rows(), 2_000, "{execution:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_get_the_last_connection_before_the_list_that_has_it_is_rendered() {
+    let (_folder, app) = sqlite_of(1).await;
+    people(&app, 2_000).await;
+    gives_back(&app).await;
+    with_postgres(async |app| {
+        app.execute("CREATE TABLE person (id bigint PRIMARY KEY, name text NOT NULL)").await.unwrap();
+        let rows = "INSERT INTO person SELECT id, 'user ' || id FROM generate_series(1, 2000) id";
+        app.execute(rows).await.unwrap();
+        let one = PoolOptions::<Postgres>::new().max_connections(1);
+        let one = one.connect_lazy_with((*app.connect_options()).clone());
+        gives_back(&one).await;
+    })
+    .await;
 }
 
 // Errors.

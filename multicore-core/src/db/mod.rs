@@ -147,6 +147,10 @@ pub trait Database: sealed::Sealed + Sized + Send + 'static {
     /// How many connections the application's pool may have.
     #[doc(hidden)]
     fn pool_size(pool: &Self::Pool) -> u32;
+
+    /// Whether the application's pool has no connection to give and may not open another.
+    #[doc(hidden)]
+    fn is_used_up(pool: &Self::Pool) -> bool;
 }
 
 impl sealed::Sealed for () {}
@@ -205,5 +209,9 @@ impl Database for () {
 
     fn pool_size((): &()) -> u32 {
         0
+    }
+
+    fn is_used_up((): &()) -> bool {
+        false
     }
 }

@@ -292,6 +292,10 @@ macro_rules! common {
         fn pool_size(pool: &Self::Pool) -> u32 {
             pool.options().get_max_connections()
         }
+
+        fn is_used_up(pool: &Self::Pool) -> bool {
+            pool.num_idle() == 0 && pool.size() >= Self::pool_size(pool)
+        }
     };
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Owner<'c, DB: Database, W: Work> {
     wish: Wish,
     /// How what it reads wants to be read.
     pace: Reading,
+    /// Whether what it reads comes over a connection that others may wait for.
+    lends: bool,
     known: Option<Cost>,
     measured: Samples,
     /// What the items still to come are expected to cost; none until the first were measured.
@@ -113,6 +115,7 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
             model,
             wish,
             pace: DB::READING,
+            lends: false,
             known,
             measured: Samples::default(),
             cost: known,
@@ -141,6 +144,15 @@ impl<'c, DB: Database, W: Work> Owner<'c, DB, W> {
     )]
     pub(crate) fn pace(&mut self, pace: Reading) {
         self.pace = pace;
+    }
+
+    /// What is read comes over a connection of the application's pool, and there is room for all of it.
+    #[cfg_attr(
+        not(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "only lists need it")
+    )]
+    pub(crate) fn lends_connection(&mut self) {
+        self.lends = true;
     }
 
     /// Takes all items at once, in place of `feed`: they are all there, so there is nothing to wait for and

@@ -260,6 +260,7 @@ where
         };
         let expected = usize::try_from(self.paging.limit).unwrap_or(usize::MAX);
         let mut owner = Owner::new(self.core, Arc::clone(self.work), self.model, self.request.wish, expected);
+        owner.lends_connection();
         let mut done = None;
         let mut before = Seen::default();
         if let Some(stepwise) = way.stepwise {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 
 use super::Owner;
-use crate::admission::policy::{GRAIN_HIGH, GRAIN_LOW};
+use crate::admission::policy::{self, GRAIN_HIGH, GRAIN_LOW};
 use crate::db::{Database, Reading};
 use crate::job::Work;
 
@@ -90,9 +90,12 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
 
     /// When the owner reads: with fewer items waiting than the first number, until the second or until
     /// the stream has none for the moment. Reading feeds everyone, so a shared job wants a chunk for
-    /// each participant there is or could be.
+    /// each participant there is or could be. All at once when others may wait for the connection.
     fn marks(&self) -> (usize, usize) {
         let Some(cost) = self.cost else { return (1, 1) };
+        if self.lends && policy::reads_on(DB::is_used_up(&self.core.source), cost.of(self.items_left())) {
+            return (usize::MAX, usize::MAX);
+        }
         let Reading { batch, look_every } = self.pace;
         // Looked at before every chunk.
         if look_every < Duration::from_nanos(GRAIN_HIGH) {
