@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, SqlitePool
 use tempfile::TempDir;
 
 /// Connections of the application's pool.
-const CONNECTIONS: u32 = 10;
+pub(crate) const CONNECTIONS: u32 = 10;
 
 /// A new SQLite file with a write-ahead log, which is gone with the folder.
 pub(crate) async fn sqlite() -> (TempDir, SqlitePool) {

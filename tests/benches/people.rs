@@ -50,7 +50,8 @@ fn render(row: UserRow, us: u64) -> UserView {
 }
 
 /// The routes over one database: `/plain` as one would write it without this library, `/ours`,
-/// `/sequential` (ours forced onto one core), and `/light`, a neighbour with next to nothing to do.
+/// `/sequential` (ours forced onto one core), and two neighbours: `/light` has next to nothing to do, and
+/// `/asks` asks the database for that.
 macro_rules! routes {
     ($database:ty, $pool:expr, $placeholders:literal) => {{
         async fn list(
@@ -126,6 +127,13 @@ macro_rules! routes {
                 }),
             )
             .route("/light", get(async || "ok"))
+            .route(
+                "/asks",
+                get(|State(pool): State<sqlx::Pool<$database>>| async move {
+                    sqlx::query("SELECT 1").execute(&pool).await.expect("an answer");
+                    "ok"
+                }),
+            )
             .layer(multicore)
             .with_state(pool)
     }};

@@ -1,6 +1,7 @@
 //! A server with more work than cores: 4 x cores clients that ask again as soon as they are answered,
 //! and a light neighbour that is asked every two milliseconds. Throughput of the lists, and the
-//! neighbour's 99th percentile, for the plain handler, a `JoinSet` over the pool, and ours. Run with
+//! neighbour's 99th percentile, for the plain handler, a `JoinSet` over the pool, and ours. Then the same
+//! with more clients than the pool has connections, and a neighbour that asks the database. Run with
 //! `cargo bench -p multicore-tests --bench saturation`.
 
 mod databases;
@@ -24,11 +25,14 @@ const ROUNDS: usize = 7;
 /// About how long one contestant's turn takes.
 const WINDOW: f64 = 0.8;
 const PROBE_EVERY: Duration = Duration::from_millis(2);
+const CELLS: [(u32, u32); 6] = [(100, 0), (100, 20), (100, 200), (1_000, 0), (1_000, 20), (1_000, 200)];
+/// Those with more clients than connections.
+const CROWDED_CELLS: [(u32, u32); 3] = [(1_000, 0), (1_000, 20), (1_000, 200)];
 const CONTESTANTS: [&str; 3] = ["plain", "joinset", "ours"];
 
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
-    println!("throughput of lists and the 99th percentile of a light neighbour, 4 x cores clients;");
+    println!("throughput of lists and the 99th percentile of a light neighbour;");
     println!("ratios to the plain handler, median of {ROUNDS} rounds (middle half)");
     let sqlite = runtime.block_on(people::sqlite());
     cells(&runtime, "SQLite", &sqlite);
@@ -39,25 +43,43 @@ fn main() {
 }
 
 fn cells(runtime: &Runtime, name: &str, served: &Served) {
-    println!("\n{name}");
+    let few = Crowd { clients: 4 * cores(), neighbour: "/light" };
+    table(runtime, served, &few, &CELLS, &format!("{name}, {} clients", few.clients));
+    let many = Crowd { clients: databases::CONNECTIONS as usize + 4, neighbour: "/asks" };
+    let title = format!(
+        "{name}, {} clients over {} connections, and a neighbour that asks the database",
+        many.clients,
+        databases::CONNECTIONS
+    );
+    table(runtime, served, &many, &CROWDED_CELLS, &title);
+}
+
+/// Who asks, and whom.
+struct Crowd {
+    clients: usize,
+    neighbour: &'static str,
+}
+
+fn table(runtime: &Runtime, served: &Served, crowd: &Crowd, cells: &[(u32, u32)], title: &str) {
+    println!("\n{title}");
     println!(
         "| rows x us | lists/s plain | lists/s ours/plain | joinset/plain | light p99 plain ms | plain/ours | joinset/ours |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for (rows, us) in [(100_u32, 0_u32), (100, 20), (100, 200), (1_000, 0), (1_000, 20), (1_000, 200)] {
+    for &(rows, us) in cells {
         if !wanted(rows, us) {
             continue;
         }
         let list = f64::from(rows) * (8.0 + f64::from(us)) / 1e6;
         // At least three a client, so that the end, when clients run out, weighs little.
-        let turn = ((WINDOW * cores() as f64 / list) as usize).max(3 * clients());
+        let turn = ((WINDOW * cores() as f64 / list) as usize).max(3 * crowd.clients);
         let mut lists = [const { Vec::new() }; 3];
         let mut light = [const { Vec::new() }; 3];
         for round in 0..=ROUNDS {
             for place in 0..CONTESTANTS.len() {
                 let index = if round % 2 == 0 { place } else { CONTESTANTS.len() - 1 - place };
                 let uri = format!("/{}?limit={rows}&render_us={us}", CONTESTANTS[index]);
-                let (throughput, p99) = window(runtime, &served.router, &uri, turn);
+                let (throughput, p99) = window(runtime, &served.router, crowd, &uri, turn);
                 // The first round warms up.
                 if round > 0 {
                     lists[index].push(throughput);
@@ -93,10 +115,10 @@ fn median(of: &[f64]) -> f64 {
 
 /// Lists per second and the neighbour's 99th percentile in seconds, over a fixed number of lists, so
 /// that lists made one after the other and lists made side by side count alike.
-fn window(runtime: &Runtime, router: &Router, uri: &str, lists: usize) -> (f64, f64) {
+fn window(runtime: &Runtime, router: &Router, crowd: &Crowd, uri: &str, lists: usize) -> (f64, f64) {
     let left = Arc::new(AtomicUsize::new(lists));
     let start = Instant::now();
-    let tasks: Vec<_> = (0..clients())
+    let tasks: Vec<_> = (0..crowd.clients)
         .map(|_| {
             let (router, uri, left) = (router.clone(), uri.to_owned(), Arc::clone(&left));
             runtime.spawn(async move {
@@ -114,9 +136,9 @@ fn window(runtime: &Runtime, router: &Router, uri: &str, lists: usize) -> (f64, 
     let mut latencies = Vec::new();
     while left.load(Ordering::Relaxed) > 0 {
         std::thread::sleep(PROBE_EVERY);
-        let router = router.clone();
+        let (router, neighbour) = (router.clone(), crowd.neighbour);
         let asked = Instant::now();
-        runtime.block_on(runtime.spawn(async move { get(&router, "/light").await })).expect("no panic");
+        runtime.block_on(runtime.spawn(async move { get(&router, neighbour).await })).expect("no panic");
         latencies.push(asked.elapsed().as_secs_f64());
     }
     for task in tasks {
@@ -129,10 +151,6 @@ fn window(runtime: &Runtime, router: &Router, uri: &str, lists: usize) -> (f64, 
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn clients() -> usize {
-    4 * cores()
 }
 
 async fn get(router: &Router, uri: &str) {
