@@ -372,9 +372,12 @@ mod tests {
 
     #[test]
     fn rows_are_read_on_when_the_pool_is_used_up_and_much_work_is_left() {
-        for (used_up, left, want) in
-            [(true, 2 * MS, true), (true, 2 * MS - 1, false), (false, u64::MAX, false), (true, u64::MAX, true)]
-        {
+        for (used_up, left, want) in [
+            (true, 2 * MS, true),
+            (true, 2 * MS - 1, false),
+            (false, u64::MAX, false),
+            (true, u64::MAX, true),
+        ] {
             assert_eq!(reads_on(used_up, left), want, "{left} ns left, used up: {used_up}");
         }
     }
