@@ -32,8 +32,6 @@ pub(crate) const LINGER_MAX: Nanos = 50_000;
 pub(crate) const HOLD_CROWDED: Nanos = 400_000;
 /// The same where owners take turns: neighbours wait for some of these.
 pub(crate) const HOLD_TURN: Nanos = 200_000;
-/// How much work an owner keeps its connection for while the pool has no other to give.
-pub(crate) const LEND_MAX: Nanos = 2_000_000;
 /// How many owners take turns on one async thread. With one, a thread stood still whenever another had
 /// both; a third makes neighbours wait longer and wins nothing.
 pub(crate) const TURNS_A_THREAD: usize = 2;
@@ -166,12 +164,6 @@ pub(crate) fn private_limit(
 /// Whether the owner of a shared job has nobody beside it and nobody to come.
 pub(crate) fn is_deserted(participants: usize, machine: Machine) -> bool {
     participants == 1 && machine.is_taken()
-}
-
-/// Whether an owner reads all its rows before it works on more of them, as others may be waiting for its
-/// connection. Short work gives it back soon enough by itself.
-pub(crate) fn reads_on(others_may_wait: bool, left: Nanos) -> bool {
-    others_may_wait && left >= LEND_MAX
 }
 
 /// How many participants `work` deserves, the owner included.
@@ -367,18 +359,6 @@ mod tests {
     fn nobody_is_woken_before_there_is_enough_for_two() {
         for (waiting, per_item, want) in [(100, US, true), (99, US, false), (1, 10 * MS, false)] {
             assert_eq!(worth_waking(waiting, cost(per_item)), want, "{waiting} items");
-        }
-    }
-
-    #[test]
-    fn rows_are_read_on_when_the_pool_is_used_up_and_much_work_is_left() {
-        for (used_up, left, want) in [
-            (true, 2 * MS, true),
-            (true, 2 * MS - 1, false),
-            (false, u64::MAX, false),
-            (true, u64::MAX, true),
-        ] {
-            assert_eq!(reads_on(used_up, left), want, "{left} ns left, used up: {used_up}");
         }
     }
 

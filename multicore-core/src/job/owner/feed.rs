@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 
 use super::Owner;
-use crate::admission::policy::{self, GRAIN_HIGH, GRAIN_LOW};
+use crate::admission::policy::{GRAIN_HIGH, GRAIN_LOW, Nanos};
 use crate::db::{Database, Reading};
 use crate::job::Work;
 
 /// Below how many items that wait an owner of a shared job reads on, at the most.
 const READ_AHEAD: usize = 512;
+/// How much work an owner keeps its connection for while the pool has no other to give.
+const LEND_MAX: Nanos = 2_000_000;
 /// After how many items read without a pause the clock is asked.
 const READ_CHECK: usize = 64;
 
@@ -93,7 +95,7 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
     /// each participant there is or could be. All at once when others may wait for the connection.
     fn marks(&self) -> (usize, usize) {
         let Some(cost) = self.cost else { return (1, 1) };
-        if self.lends && policy::reads_on(DB::is_used_up(&self.core.source), cost.of(self.items_left())) {
+        if self.lends && reads_on(DB::is_used_up(&self.core.source), cost.of(self.items_left())) {
             return (usize::MAX, usize::MAX);
         }
         let Reading { batch, look_every } = self.pace;
@@ -117,6 +119,29 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
         let Some(cost) = self.cost else { return };
         if self.shared.is_some() && self.private.len() >= cost.items_in(GRAIN_LOW) {
             self.offer(None);
+        }
+    }
+}
+
+/// Whether an owner reads all its rows before it works on more of them, as others may be waiting for its
+/// connection. Short work gives it back soon enough by itself.
+fn reads_on(others_may_wait: bool, left: Nanos) -> bool {
+    others_may_wait && left >= LEND_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_on_when_the_pool_is_used_up_and_much_work_is_left() {
+        for (used_up, left, want) in [
+            (true, LEND_MAX, true),
+            (true, LEND_MAX - 1, false),
+            (false, Nanos::MAX, false),
+            (true, Nanos::MAX, true),
+        ] {
+            assert_eq!(reads_on(used_up, left), want, "{left} ns left, used up: {used_up}");
         }
     }
 }
