@@ -5,6 +5,7 @@
 mod phrases;
 mod rule;
 mod snippets;
+mod stream;
 mod text;
 
 pub use rule::article;

@@ -12,7 +12,6 @@ use crate::articles::DEFAULT_ARTICLES;
 use crate::database::AppDatabase;
 use crate::database_url::DatabaseUrl;
 use crate::progress::Bar;
-use crate::schema;
 use crate::seed::{self, SeedError, SeedPlan, SeedReport};
 use crate::settings::DEFAULT_ROWS;
 
@@ -92,7 +91,7 @@ pub async fn open<DB: AppDatabase>(url: &DatabaseUrl, options: &Options<DB>) -> 
         .max_connections(connections())
         .acquire_timeout(ACQUIRE_WITHIN)
         .connect_lazy_with(options.clone());
-    let migrated = schema::migrate(&pool).await;
+    let migrated = DB::migrate(&pool).await;
     // Kept until now because a database in memory lasts as long as a connection to it.
     let _closed = connection.close().await;
     if let Err(source) = migrated {

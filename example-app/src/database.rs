@@ -39,7 +39,13 @@ pub trait AppDatabase: Database {
     /// The migrations that make the tables.
     fn migrator() -> &'static Migrator;
 
-    /// Runs the migrations.
+    /// Brings the tables up to date; does nothing when they are.
+    ///
+    /// Tables that another program of the same data set has made are adopted as they are.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, a statement fails, or the database has a migration that
+    /// this program does not know or knows differently.
     fn migrate(pool: &Pool<Self>) -> impl Future<Output = Result<(), MigrateError>> + Send;
 
     /// Adds one bound value to a row of an `INSERT`.

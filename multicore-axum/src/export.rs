@@ -12,9 +12,9 @@ use http_body::Frame;
 use multicore_core::{Export, Format, ListQuery, Mode, SqlDatabase};
 use serde::Serialize;
 
+use crate::list_problem::ListError;
 use crate::listing::{MULTICORE, insert};
 use crate::multicore::Multicore;
-use crate::problem::ListError;
 
 impl<DB: SqlDatabase> Multicore<DB> {
     /// Streams all rows of `query` in `format`, rendered on the cores that are idle, in order and from one

@@ -58,6 +58,8 @@ mod extract;
 mod future;
 mod layer;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+mod list_problem;
+#[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod listing;
 mod multicore;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
@@ -84,9 +86,9 @@ pub use self::{
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use self::{
     export::StreamedListing,
+    list_problem::ListError,
     listing::Listing,
     page::{AnyPage, CursorPage, LimitOffset, LinkStyle, PageNumber, PageRequest, Within},
-    problem::ListError,
 };
 #[cfg(feature = "process")]
 #[doc(no_inline)]

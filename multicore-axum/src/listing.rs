@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use multicore_core::{Around, List, ListQuery, Mode, Paging, SqlDatabase, Strategy};
 use serde::Serialize;
 
+use crate::list_problem::ListError;
 use crate::multicore::Multicore;
 use crate::page::{LinkStyle, PageRequest, links};
 use crate::pieces::Pieces;
-use crate::problem::ListError;
 
 /// Says how a list was made.
 pub(crate) const MULTICORE: HeaderName = HeaderName::from_static("multicore");

@@ -155,7 +155,7 @@ pub(crate) async fn postgres() -> Option<Served> {
 }
 
 async fn fill<DB: example_app::database::AppDatabase>(pool: &sqlx::Pool<DB>) {
-    example_app::schema::migrate(pool).await.expect("tables");
+    DB::migrate(pool).await.expect("tables");
     let plan = SeedPlan { users: PEOPLE, articles: 0 };
     seed(pool, plan, &mut Quiet).await.expect("rows");
 }

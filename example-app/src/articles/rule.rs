@@ -2,8 +2,9 @@
 //! set with field numbers from 32. How the body's Markdown is put together is in
 //! [`text`](super::text).
 
+use super::stream::Stream;
 use super::{ArticleRow, phrases, text};
-use crate::dataset::{instant, mix, pick, r};
+use crate::dataset::{instant, pick, r};
 
 const TITLE_FORM: u64 = 32;
 const TITLE_TOPIC: u64 = 33;
@@ -26,7 +27,7 @@ pub fn article(id: i32) -> ArticleRow {
     ArticleRow {
         id,
         slug: slug(&title, id),
-        body: text::body(topic, Stream(r(id, BODY))),
+        body: text::body(topic, Stream::from_state(r(id, BODY))),
         title,
         author_id: 1 + (r(id, AUTHOR) % AUTHORS) as i32,
         published_at: instant(r(id, PUBLISHED)),
@@ -42,27 +43,6 @@ fn slug(title: &str, id: i32) -> String {
     }
     slug.push_str(&id.to_string());
     slug
-}
-
-/// The sequence of splitmix64 from a state, for texts that need more values than a field has.
-pub(super) struct Stream(u64);
-
-impl Stream {
-    pub(super) fn next(&mut self) -> u64 {
-        let value = mix(self.0);
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        value
-    }
-
-    /// A value from 0 to `limit` - 1.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    /// An entry of `list`.
-    pub(super) fn pick<T: Copy>(&mut self, list: &[T]) -> T {
-        pick(list, self.next())
-    }
 }
 
 #[cfg(test)]

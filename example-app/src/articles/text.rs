@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use super::phrases::{ADVERBS, CLAUSES, HEADINGS, OBJECTS, RAW_HTML, SOURCES, SUBJECTS, VERBS};
-use super::rule::Stream;
 use super::snippets::SNIPPETS;
+use super::stream::Stream;
 
 /// Bytes after which no further section begins, at least and at most. With the closing lines,
 /// and with sections of at most 1.7 kB, the body stays within 2 to 8 KiB.

@@ -7,7 +7,7 @@ use multicore_core::Paging;
 use super::parameters::{extract, refused};
 use super::{CursorPage, LimitOffset, LinkStyle, PageRequest};
 use crate::config::PageLimits;
-use crate::problem::ListError;
+use crate::list_problem::ListError;
 
 /// `?limit=` with `after=` or `before=` (by cursor) or with `offset=` (by offset): a list that clients
 /// walk through by cursor and may still enter anywhere.

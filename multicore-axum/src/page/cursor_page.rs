@@ -7,7 +7,7 @@ use multicore_core::{Paging, Start};
 use super::parameters::{Parameters, accepted_rows, extract, refused, rows};
 use super::{LinkStyle, PageRequest};
 use crate::config::PageLimits;
-use crate::problem::ListError;
+use crate::list_problem::ListError;
 
 const ACCEPTED: &str = "a cursor as a link to a page has it";
 

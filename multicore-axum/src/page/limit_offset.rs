@@ -7,7 +7,7 @@ use multicore_core::{Paging, Start};
 use super::parameters::{Parameters, accepted_rows, extract, rows};
 use super::{LinkStyle, PageRequest};
 use crate::config::PageLimits;
-use crate::problem::ListError;
+use crate::list_problem::ListError;
 
 /// `?limit=&offset=`: how many rows, and how many to leave out before them.
 ///

@@ -7,7 +7,7 @@ use multicore_core::{Paging, Start};
 use super::parameters::{Parameters, accepted_rows, extract, refused, rows};
 use super::{LinkStyle, PageRequest};
 use crate::config::PageLimits;
-use crate::problem::ListError;
+use crate::list_problem::ListError;
 
 /// `?page=&page_size=`: the how-manieth page, counted from 1, of so many rows each.
 ///

@@ -6,7 +6,7 @@ use http::request::Parts;
 use super::PageRequest;
 use crate::config::PageLimits;
 use crate::extract::installed_limits;
-use crate::problem::ListError;
+use crate::list_problem::ListError;
 
 /// Enough of a value to recognise it in a message; the rest of a very long one helps nobody.
 const SHOWN_CHARS: usize = 64;

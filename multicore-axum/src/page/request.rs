@@ -4,7 +4,7 @@ use multicore_core::{Page, Paging};
 
 use super::Within;
 use crate::config::PageLimits;
-use crate::problem::ListError;
+use crate::list_problem::ListError;
 
 /// Something that says which page of a list is asked for.
 pub trait PageRequest {

@@ -4,7 +4,7 @@ use multicore_core::Paging;
 
 use super::{LinkStyle, PageRequest};
 use crate::config::PageLimits;
-use crate::problem::ListError;
+use crate::list_problem::ListError;
 
 /// A page within limits of the route's own, from [`PageRequest::within`]: for a list whose rows cost more
 /// than those of the others.

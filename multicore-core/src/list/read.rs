@@ -2,12 +2,10 @@
 //! stand in `strategy` and `plan`; this file gathers what goes in and carries out what comes out.
 
 use std::mem;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_core::Stream;
 
 use super::ListError;
 use super::cursor::{self, KeyValue};
@@ -285,7 +283,7 @@ where
                 let kept = !self.core.transaction_pooling;
                 let stream = DB::rows(lease.begin(guard), sql, arguments, kept);
                 let mut rows = Rows::<DB>::new(stream, look).behind(before).telling(flowing);
-                let fed = feed(&mut owner, &mut rows, read.backward).await;
+                let fed = rows.feed(&mut owner, read.backward).await;
                 (fed, mem::take(&mut rows.seen))
             }
         };
@@ -383,30 +381,4 @@ struct Way {
     stepwise: Option<Stepwise>,
     plan: PlanKind,
     soon: bool,
-}
-
-/// Works on a statement's rows.
-pub(super) async fn feed<DB, W>(
-    owner: &mut Owner<'_, DB, W>,
-    rows: &mut Rows<'_, DB>,
-    backward: bool,
-) -> Result<(), ListError>
-where
-    DB: SqlDatabase,
-    W: Rendering<Item = DB::Item>,
-{
-    if !backward {
-        return owner.feed(Pin::new(rows)).await;
-    }
-    // Read from the end, and turned around before anyone sees them.
-    let mut all = Vec::new();
-    while let Some(row) = std::future::poll_fn(|context| Pin::new(&mut *rows).poll_next(context)).await {
-        all.push(row?);
-    }
-    if rows.seen.stalled {
-        return Ok(());
-    }
-    all.reverse();
-    owner.fill(all);
-    Ok(())
 }

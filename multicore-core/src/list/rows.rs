@@ -1,6 +1,7 @@
 //! A statement's rows as a list reads them: up to its length, with a look at the one behind it, and with
 //! what has to be known of the first and the last.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,9 @@ use sqlx::Either;
 use super::ListError;
 use super::cursor::KeyValue;
 use super::error::statement_error;
+use super::render::Rendering;
 use crate::db::{Next, SqlDatabase, Step, Stepping};
+use crate::job::owner::Owner;
 
 /// What was seen of the rows besides the rows.
 #[derive(Debug, Default)]
@@ -115,6 +118,31 @@ impl<'c, DB: SqlDatabase> Rows<'c, DB> {
     pub(super) fn telling(mut self, flowing: Arc<AtomicBool>) -> Self {
         self.flowing = Some(flowing);
         self
+    }
+
+    /// Works on them.
+    pub(super) async fn feed<W>(
+        &mut self,
+        owner: &mut Owner<'_, DB, W>,
+        backward: bool,
+    ) -> Result<(), ListError>
+    where
+        W: Rendering<Item = DB::Item>,
+    {
+        if !backward {
+            return owner.feed(Pin::new(self)).await;
+        }
+        // Read from the end, and turned around before anyone sees them.
+        let mut all = Vec::new();
+        while let Some(row) = poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await {
+            all.push(row?);
+        }
+        if self.seen.stalled {
+            return Ok(());
+        }
+        all.reverse();
+        owner.fill(all);
+        Ok(())
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Result<Next<DB::Item>, sqlx::Error>> {

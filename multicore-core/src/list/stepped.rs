@@ -6,7 +6,6 @@ use std::mem;
 use super::ListError;
 use super::lease::Lease;
 use super::query::Request;
-use super::read::feed;
 use super::render::Rendering;
 use super::rows::{Look, Rows, Seen};
 use super::shape::Shape;
@@ -128,7 +127,7 @@ impl SteppedPage<'_> {
         }
         owner.pace(Reading::READY);
         let mut rows = Rows::<DB>::stepped(&mut hand, self.look);
-        let fed = feed(owner, &mut rows, self.backward).await;
+        let fed = rows.feed(owner, self.backward).await;
         let seen = mem::take(&mut rows.seen);
         drop(rows);
         if seen.stalled {

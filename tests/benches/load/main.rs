@@ -121,7 +121,7 @@ fn visit(
 }
 
 async fn fill<DB: example_app::database::AppDatabase>(pool: &sqlx::Pool<DB>) -> Outcome {
-    example_app::schema::migrate(pool).await.map_err(|error| format!("no tables: {error}"))?;
+    DB::migrate(pool).await.map_err(|error| format!("no tables: {error}"))?;
     let plan = SeedPlan { users: contestants::PEOPLE, articles: 0 };
     seed(pool, plan, &mut Quiet).await.map_err(|error| format!("no rows: {error}"))?;
     Ok(())

@@ -4,7 +4,6 @@ use example_app::articles::{ARTICLE_COLUMNS, ARTICLE_TABLES, ArticleRow, article
 use example_app::database::AppDatabase;
 use example_app::dataset::user_row;
 use example_app::progress::Quiet;
-use example_app::schema::migrate;
 use example_app::seed::{SeedPlan, SeedReport, seed};
 use example_app::users::{USER_COLUMNS, USER_TABLES, UserRow, UserView};
 use sha2::{Digest, Sha256};
@@ -52,8 +51,8 @@ where
     for<'r> UserRow: FromRow<'r, DB::Row>,
     for<'r> ArticleRow: FromRow<'r, DB::Row>,
 {
-    migrate(pool).await.unwrap();
-    migrate(pool).await.unwrap();
+    DB::migrate(pool).await.unwrap();
+    DB::migrate(pool).await.unwrap();
     assert_eq!(seeded(pool, plan(0, 0)).await, [(0, 0), (0, 0)]);
     assert_eq!(seeded(pool, plan(37, 3)).await, [(37, 0), (3, 0)]);
     assert_eq!(seeded(pool, plan(100, 20)).await, [(63, 37), (17, 3)]);

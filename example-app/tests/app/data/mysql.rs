@@ -1,6 +1,7 @@
 //! The data side on MySQL or MariaDB.
 
-use sqlx::Executor;
+use example_app::database::AppDatabase;
+use sqlx::{Executor, MySql};
 
 use super::checks;
 use crate::support::servers::with_mysql;
@@ -13,7 +14,7 @@ async fn migrates_seeds_and_reads_back() {
 #[tokio::test]
 async fn an_update_leaves_the_timestamp_alone() {
     with_mysql(|pool, _| async move {
-        example_app::schema::migrate(&pool).await.unwrap();
+        MySql::migrate(&pool).await.unwrap();
         checks::seeded(&pool, checks::plan(1, 0)).await;
         let before = checks::users(&pool).await.remove(0).date_joined;
         pool.execute("UPDATE people_user SET first_name = 'Zoë' WHERE id = 1").await.unwrap();

@@ -4,7 +4,6 @@
 use example_app::database::AppDatabase;
 use example_app::dataset::user_row;
 use example_app::progress::{Progress, Quiet};
-use example_app::schema::migrate;
 use example_app::seed::{SeedError, seed};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{Executor, Sqlite, SqlitePool};
@@ -23,7 +22,7 @@ async fn database() -> (TempDir, SqlitePool) {
 
 async fn migrated() -> (TempDir, SqlitePool) {
     let (folder, pool) = database().await;
-    migrate(&pool).await.unwrap();
+    Sqlite::migrate(&pool).await.unwrap();
     (folder, pool)
 }
 
@@ -72,7 +71,7 @@ async fn tables_of_another_program_are_adopted_and_their_rows_kept() {
     )
     .await
     .unwrap();
-    migrate(&pool).await.unwrap();
+    Sqlite::migrate(&pool).await.unwrap();
     assert_eq!(seeded(&pool, plan(3, 0)).await[0], (2, 1));
     let rows = users(&pool).await;
     assert_eq!((rows[0].username.as_str(), rows[0].karma), ("ada", 3));

@@ -10,7 +10,6 @@ use example_app::database::AppDatabase;
 use example_app::drain::Readiness;
 use example_app::progress::Quiet;
 use example_app::routes::{AppState, router};
-use example_app::schema::migrate;
 use example_app::seed::{SeedPlan, seed};
 use example_app::users::UserRow;
 use http_body_util::BodyExt;
@@ -46,7 +45,7 @@ where
     UserRow: ListRow<DB>,
     ArticleRow: ListRow<DB>,
 {
-    migrate(&pool).await.unwrap();
+    DB::migrate(&pool).await.unwrap();
     seed(&pool, SeedPlan { users, articles }, &mut Quiet).await.unwrap();
     let config = Config::default().max_limit(10_000).workers(2);
     let layer = MulticoreLayer::<DB>::builder().config(config).pool(pool.clone()).start().await.unwrap();
