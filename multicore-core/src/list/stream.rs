@@ -44,6 +44,9 @@ use crate::task::within;
 const BATCH_TIME: Duration = Duration::from_millis(40);
 /// How many bytes a batch may have: they are held in memory, with the rows they are made from.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Chunks of a batch are put together up to so many bytes: a chunk of rows that cost much is short, and a server
+/// writes whenever it has some pieces, 16 of them in hyper.
+const PIECE_BYTES: usize = 16 * 1024;
 /// How many rows a batch has, whatever is known of them.
 const BATCH_ROWS: std::ops::RangeInclusive<usize> = 64..=8_192;
 
@@ -288,7 +291,7 @@ where
         }
         let close = self.format.close(made.opened);
         if !close.is_empty() || made.batch.is_empty() {
-            made.batch.push(Bytes::from_static(close));
+            put(&mut made.batch, close.to_vec());
         }
         core.decisions.count(made.mode);
         lease.end_transaction().await?;
@@ -360,14 +363,15 @@ where
                 if !mem::replace(&mut made.opened, true) {
                     chunk = self.format.open(chunk, self.work.header());
                 }
-                made.batch.push(chunk.into());
+                put(&mut made.batch, chunk);
             }
         }
         Ok(())
     }
 
     /// Gives a batch to the reader, who has taken the one before.
-    fn give(&self, batch: Vec<Bytes>, mode: Mode) {
+    fn give(&self, batch: Vec<Vec<u8>>, mode: Mode) {
+        let batch = batch.into_iter().map(Bytes::from).collect();
         // Nobody takes it who dropped the stream, and this with it.
         let _dropped = self.sender.try_send((batch, mode));
     }
@@ -392,7 +396,15 @@ struct Made {
     /// Whether there were bytes.
     opened: bool,
     /// What was made last and is not given yet.
-    batch: Vec<Bytes>,
+    batch: Vec<Vec<u8>>,
+}
+
+/// Adds a chunk to a batch's pieces.
+fn put(batch: &mut Vec<Vec<u8>>, chunk: Vec<u8>) {
+    match batch.last_mut() {
+        Some(last) if last.len() + chunk.len() <= PIECE_BYTES => last.extend_from_slice(&chunk),
+        _ => batch.push(chunk),
+    }
 }
 
 impl Default for Made {
