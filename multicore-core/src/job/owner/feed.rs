@@ -95,7 +95,7 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
     /// each participant there is or could be. All at once when others may wait for the connection.
     fn marks(&self) -> (usize, usize) {
         let Some(cost) = self.cost else { return (1, 1) };
-        if self.lends && reads_on(DB::is_used_up(&self.core.source), cost.of(self.items_left())) {
+        if self.lends && reads_on(cost.of(self.items_left()), || DB::is_used_up(&self.core.source)) {
             return (usize::MAX, usize::MAX);
         }
         let Reading { batch, look_every } = self.pace;
@@ -124,9 +124,9 @@ impl<DB: Database, W: Work> Owner<'_, DB, W> {
 }
 
 /// Whether an owner reads all its rows before it works on more of them, as others may be waiting for its
-/// connection. Short work gives it back soon enough by itself.
-fn reads_on(others_may_wait: bool, left: Nanos) -> bool {
-    others_may_wait && left >= LEND_MAX
+/// connection. Short work gives it back soon enough by itself, and does not look at what all cores write.
+fn reads_on(left: Nanos, others_may_wait: impl FnOnce() -> bool) -> bool {
+    left >= LEND_MAX && others_may_wait()
 }
 
 #[cfg(test)]
@@ -141,7 +141,8 @@ mod tests {
             (false, Nanos::MAX, false),
             (true, Nanos::MAX, true),
         ] {
-            assert_eq!(reads_on(used_up, left), want, "{left} ns left, used up: {used_up}");
+            assert_eq!(reads_on(left, || used_up), want, "{left} ns left, used up: {used_up}");
         }
+        assert!(!reads_on(LEND_MAX - 1, || unreachable!("short work does not look at the pool")));
     }
 }
