@@ -55,6 +55,38 @@ async fn no_worker_outlives_a_server_that_is_killed() {
 
 #[tokio::test]
 #[ignore = "run by a test"]
+async fn server_with_a_family_that_is_killed() {
+    let mc = pool(settings(2)).await;
+    let (processes, path) = (mc.processes(), gate());
+    let both = tokio::join!(
+        processes.run::<_, ()>("family", path.clone()),
+        processes.run::<_, ()>("busy-family", path)
+    );
+    panic!("it is killed before that: {both:?}");
+}
+
+/// Whether their worker waits or computes, and they themselves wait.
+#[tokio::test]
+async fn what_a_worker_started_does_not_outlive_a_server_that_is_killed() {
+    let gate = Gate::new();
+    let mut server = itself("server::server_with_a_family_that_is_killed")
+        .env(GATE, gate.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = [gate.arrival().await, gate.arrival().await];
+    let workers = children_of(server.id());
+    let started = started.map(|waiting| waiting.pid);
+    assert!(started.iter().all(|pid| is_alive(*pid) && !workers.contains(pid)));
+    kill(server.id(), Signal::KILL);
+    server.wait().unwrap();
+    for process in workers.into_iter().chain(started) {
+        until("it is gone", || !is_alive(process));
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by a test"]
 async fn server_at_a_terminal() {
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).unwrap();
     let mc = pool(settings(1)).await;

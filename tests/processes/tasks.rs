@@ -64,6 +64,13 @@ fn tasks() -> Tasks<SqliteConnection> {
             let child = Command::new("sleep").arg("3600").stdin(Stdio::null()).spawn()?;
             wait_at(&gate, child.id())
         })
+        .add("busy-family", |gate: String| -> io::Result<()> {
+            let child = Command::new("sleep").arg("3600").stdin(Stdio::null()).spawn()?;
+            let _told = std::thread::spawn(move || wait_at(&gate, child.id()));
+            loop {
+                std::hint::spin_loop();
+            }
+        })
         .add("leak", |Json(bytes): Json<usize>| {
             vec![1_u8; bytes].leak();
             Ok::<_, Infallible>(Json(std::process::id()))

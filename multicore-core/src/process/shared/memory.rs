@@ -20,6 +20,7 @@
 //! 4. **Shared numbers are atomic.** The control page is written and read through [`AtomicU64`] alone, is
 //!    aligned as a page, and never shorter than one.
 //! 5. **Descriptors are closed once**, in a worker that has just begun, by [`close_inherited`]: see there.
+//! 6. **A signal's handler makes two system calls**, and nothing else: see [`end_with_parent`].
 //!
 //! What it does not protect against: a worker that breaks the protocol on purpose. It holds the file and can
 //! map it again for writing, so bytes may change under a slice of the server's, which Rust calls undefined.
@@ -38,6 +39,7 @@ use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
     memfd_create,
 };
+use rustix::process::{Signal, getpid, kill_process, kill_process_group, set_parent_process_death_signal};
 
 const PAGE: usize = 4_096;
 
@@ -279,6 +281,39 @@ fn is_close_on_exec(number: i32) -> bool {
         // Closed by now.
         Err(_) => true,
     }
+}
+
+/// What a worker is sent at its server's death: a signal that no program has a use for.
+#[cfg(not(any(
+    target_arch = "mips",
+    target_arch = "mips64",
+    target_arch = "sparc",
+    target_arch = "sparc64"
+)))]
+const PARENT_IS_GONE: Signal = Signal::STKFLT;
+/// The nearest where that one does not exist.
+#[cfg(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc", target_arch = "sparc64"))]
+const PARENT_IS_GONE: Signal = Signal::POWER;
+
+/// From here on the death of the thread that started this process ends it at once, whatever it does, and with
+/// it all of its process group: what tasks have started. `SIGKILL` as the signal would leave those behind.
+///
+/// A task's code can prevent it only by handling or blocking that signal itself; the process then ends with its
+/// socket, once the task is over.
+///
+/// # Errors
+/// What the system says.
+pub(in crate::process) fn end_with_parent() -> io::Result<()> {
+    let own = getpid();
+    let end = move || {
+        // Where it leads no group, it goes alone.
+        let _gone = kill_process_group(own, Signal::KILL);
+        let _gone = kill_process(own, Signal::KILL);
+    };
+    // SAFETY: what a handler may do is what is safe in the middle of anything, and `kill` is: it takes no lock,
+    // allocates nothing, cannot panic, and here does not return.
+    unsafe { signal_hook_registry::register(PARENT_IS_GONE.as_raw(), end)? };
+    Ok(set_parent_process_death_signal(Some(PARENT_IS_GONE))?)
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::os::fd::OwnedFd;
 use std::process::exit;
 
 use rustix::net::SocketType;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, getppid};
 
 use super::connection::set_url;
 use super::registry::Registry;
-use super::shared::memory::{ControlPage, close_inherited};
+use super::shared::memory::{ControlPage, close_inherited, end_with_parent};
 use super::shared::socket::{self, Got, Inbox};
 use super::shared::wire::{Hello, VERSION, Welcome};
 use serve::Server;
@@ -65,7 +65,7 @@ fn prepare(server: Pid) -> io::Result<OwnedFd> {
     let nothing = std::fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&nothing)?;
     close_inherited(std::os::fd::AsFd::as_fd(&control))?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    end_with_parent()?;
     // It may have died before that.
     if getppid() != Some(server) {
         exit(0);
