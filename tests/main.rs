@@ -19,6 +19,7 @@ mod oracle;
 mod pages;
 mod paging;
 mod parameters;
+mod places;
 mod pool;
 mod range_connections;
 mod ranges;

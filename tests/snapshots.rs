@@ -41,7 +41,7 @@ fn keys(order: Order) -> Vec<OrderBy> {
     }
 }
 
-async fn list<DB: SqlDatabase>(
+pub(crate) async fn list<DB: SqlDatabase>(
     mc: &Multicore<DB>,
     order: Order,
     strategy: Strategy,

@@ -120,6 +120,12 @@ impl Listing {
         self.list.strategy()
     }
 
+    /// Whether its first row was found from one whose place in the list an earlier page had seen, instead of from the
+    /// list's start.
+    pub fn is_from_known_place(&self) -> bool {
+        self.list.is_from_known_place()
+    }
+
     /// How many rows it has.
     pub fn rows(&self) -> usize {
         self.list.rows()
@@ -163,6 +169,9 @@ impl IntoResponse for Listing {
         let _infallible = write!(made, "{}", self.list.mode());
         if self.list.strategy() == Strategy::Ranges {
             made.push_str(", strategy=ranges");
+        }
+        if self.list.is_from_known_place() {
+            made.push_str(", from=known-place");
         }
         if self.list.in_processes() {
             made.push_str(", isolation=processes");

@@ -133,8 +133,10 @@ fn all<DB: Peer>(runtime: &Runtime, name: &str, pool: &Pool<DB>) {
 }
 
 fn deep<DB: Peer>(served: &Served<'_, DB>) {
-    println!("| order, offset | plain ms | ours, by offset | ours, by cursor | in ranges |");
-    println!("|---|---|---|---|---|");
+    println!(
+        "| order, offset | plain ms | ours, by offset | the next page, by offset | ours, by cursor | in ranges |"
+    );
+    println!("|---|---|---|---|---|---|");
     for (name, order) in [("k, id", BY_K), ("id", BY_ID)] {
         for offset in DEPTHS {
             let page = Page { limit: LIMIT, offset };
@@ -143,20 +145,33 @@ fn deep<DB: Peer>(served: &Served<'_, DB>) {
                 _ => Start::After(served.cursor(order, offset)),
             };
             let by_cursor = Paging { limit: LIMIT, start, look_ahead: true };
-            let [offsets, cursors] = [page.into(), by_cursor].map(|page| served.ours(order, page, |q| q));
-            served.check(order, page, &[&offsets, &cursors]);
+            let before = Page { limit: LIMIT, offset: offset.saturating_sub(LIMIT) };
+            let [offsets, cursors, before, next] = [page.into(), by_cursor, before.into(), page.into()]
+                .map(|page| served.ours(order, page, |q| q));
+            served.check(order, page, &[&offsets, &cursors, &next]);
             let times = served.race(vec![
                 Box::new(|| served.plain(order, page)),
-                Box::new(|| offsets.run()),
+                // Somebody has written since the last page.
+                Box::new(|| {
+                    served.runtime.block_on(DB::write(&served.pool));
+                    offsets.run()
+                }),
+                // Nobody has.
+                Box::new(|| {
+                    before.list();
+                    next.run()
+                }),
                 Box::new(|| cursors.run()),
             ]);
-            let [plain, by_offset, by_cursor] = &times[..] else { unreachable!("three contestants") };
+            let [plain, by_offset, by_next, by_cursor] = &times[..] else { unreachable!("four contestants") };
             println!(
-                "| {name}, {offset} | {:.1} | {} | {} | {}, {} |",
+                "| {name}, {offset} | {:.1} | {} | {} | {} | {}, {}, {} |",
                 millis(plain),
                 faster(plain, by_offset),
+                faster(plain, by_next),
                 faster(plain, by_cursor),
                 offsets.ranged(),
+                next.ranged(),
                 cursors.ranged(),
             );
         }
@@ -404,6 +419,9 @@ trait Peer: SqlDatabase {
     /// The end of a page's statement.
     const PAGE: &'static str;
 
+    /// Writes to another table.
+    fn write(pool: &Pool<Self>) -> impl Future<Output = ()> + Send;
+
     fn items() -> ListQuery<Item, Self>;
 
     fn smalls() -> ListQuery<Small, Self>;
@@ -427,6 +445,10 @@ macro_rules! peer {
     ($database:ty, $page:literal) => {
         impl Peer for $database {
             const PAGE: &'static str = $page;
+
+            async fn write(pool: &Pool<Self>) {
+                pool.execute("UPDATE ticks SET n = n + 1").await.expect("written");
+            }
 
             fn items() -> ListQuery<Item, Self> {
                 ListQuery::<Item>::select("id, k, text")
@@ -464,6 +486,7 @@ async fn fill_sqlite(pool: &SqlitePool) {
          INSERT INTO item SELECT id, id * 7919 % 10000, id * 104729 % 300007,
              replace(printf('%30s', ''), ' ', printf('%032d', id * 7919)) FROM n",
         "CREATE INDEX item_k ON item (k, id)",
+        "CREATE TABLE ticks AS SELECT 1 AS n",
         "PRAGMA wal_checkpoint(TRUNCATE)",
     ] {
         pool.execute(sql).await.expect("a table");
@@ -478,6 +501,7 @@ async fn fill_postgres(pool: &PgPool, rows: u32) {
              FROM generate_series(1::bigint, {rows}) AS n"
         ),
         "CREATE INDEX item_k ON item (k, id)",
+        "CREATE TABLE ticks AS SELECT 1 AS n",
         // As autovacuum leaves it.
         "VACUUM ANALYZE item",
         "CHECKPOINT",

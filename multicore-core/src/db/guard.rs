@@ -75,6 +75,8 @@ pub enum Ask {
     Cancel(Vec<Guard>),
     /// A number that changes whenever another connection has written to the database (SQLite).
     DataVersion,
+    /// To hold the advisory lock of this number from now on, and no other; 1 if it does (PostgreSQL).
+    Hold(i64),
     /// How many connections the server takes from applications; negative where it has no such limit.
     ServerLimit,
 }
@@ -311,7 +313,7 @@ impl<DB: Database> Inner<DB> {
             Ask::DataVersion => {
                 answer.map(|version| version + (self.opened.load(Ordering::Relaxed) << 40).cast_signed())
             }
-            Ask::Cancel(_) | Ask::ServerLimit => answer,
+            Ask::Cancel(_) | Ask::Hold(_) | Ask::ServerLimit => answer,
         }
     }
 }

@@ -43,6 +43,10 @@ impl Database for Postgres {
             Ask::ServerLimit => "SELECT current_setting('max_connections')::bigint \
                                  - current_setting('superuser_reserved_connections')::bigint"
                 .to_owned(),
+            Ask::Hold(number) => format!(
+                "SELECT CASE WHEN pg_advisory_unlock_all()::text = '' \
+                 THEN pg_try_advisory_lock({number})::integer::bigint ELSE 0 END"
+            ),
             Ask::DataVersion => return Ok(0),
         };
         let row = sqlx::Executor::fetch_one(control, sqlx::raw_sql(AssertSqlSafe(sql))).await?;

@@ -62,7 +62,7 @@ impl Database for Sqlite {
     async fn ask(control: &mut SqliteConnection, ask: &Ask) -> Result<i64, BoxError> {
         match ask {
             Ask::DataVersion => Ok(sqlx::query_scalar("PRAGMA data_version").fetch_one(control).await?),
-            Ask::Cancel(_) => Ok(0),
+            Ask::Cancel(_) | Ask::Hold(_) => Ok(0),
             Ask::ServerLimit => Ok(-1),
         }
     }

@@ -6,12 +6,14 @@ pub(crate) mod analysis;
 pub(crate) mod cursor;
 mod error;
 mod format;
+mod hold;
 #[cfg(feature = "process")]
 mod in_processes;
 mod lease;
 mod order;
 mod page;
 mod paging;
+mod places;
 mod plan;
 mod query;
 mod ranges;

@@ -13,6 +13,7 @@ pub struct List {
     pub(super) rows: usize,
     pub(super) mode: Mode,
     pub(super) strategy: Strategy,
+    pub(super) from_place: bool,
     pub(super) around: Around,
     pub(super) in_processes: bool,
 }
@@ -36,6 +37,12 @@ impl List {
     /// How it was read: [`Single`](Strategy::Single) or [`Ranges`](Strategy::Ranges).
     pub fn strategy(&self) -> Strategy {
         self.strategy
+    }
+
+    /// Whether its first row was found from one whose place in the list an earlier page had seen, instead of from the
+    /// list's start.
+    pub fn is_from_known_place(&self) -> bool {
+        self.from_place
     }
 
     /// Whether its rows were rendered in worker processes; then [`mode`](List::mode) counts those.

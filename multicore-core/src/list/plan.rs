@@ -59,6 +59,8 @@ pub(crate) struct Parts {
 pub(crate) struct Read {
     /// Only rows after the one with certain keys; for each key, whether its value there is NULL.
     pub(crate) after: Option<Vec<bool>>,
+    /// That row as well.
+    pub(crate) inclusive: bool,
     /// In the reversed order.
     pub(crate) backward: bool,
     /// Rows to leave out first; none for a statement that has no such clause.
@@ -76,6 +78,8 @@ pub(crate) struct Read {
     pub(crate) snapshot: bool,
     /// No rows at all unless this is the snapshot (PostgreSQL; no standby ever saw one to expect).
     pub(crate) expects: Option<i64>,
+    /// No rows at all unless another session holds the lock of this number (PostgreSQL).
+    pub(crate) held: Option<i64>,
     /// Let the running statement be found by a lock of this number that it holds (PostgreSQL).
     pub(crate) tag: Option<i64>,
 }
@@ -128,7 +132,7 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
         sql.from();
         let mut conditions = Conditions::begin(&mut sql);
         conditions.filters();
-        conditions.after(keys, read.after.as_deref());
+        conditions.after(keys, read);
         sql.order(keys);
         sql.text.push_str(" LIMIT 1 OFFSET ");
         let skip = read.skip.unwrap_or(0);
@@ -160,6 +164,12 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
         conditions.sql.param(Param::Number(snapshot));
         conditions.sql.text.push(')');
     }
+    if let Some(held) = read.held {
+        conditions.next();
+        conditions.sql.text.push_str("(SELECT NOT pg_try_advisory_xact_lock_shared(");
+        conditions.sql.param(Param::Number(held));
+        conditions.sql.text.push_str("))");
+    }
     if let Some(tag) = read.tag {
         conditions.next();
         conditions.sql.text.push_str("(SELECT pg_try_advisory_xact_lock_shared(");
@@ -169,7 +179,7 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
     if locate {
         conditions.located(keys);
     } else {
-        conditions.after(keys, read.after.as_deref());
+        conditions.after(keys, read);
     }
     sql.order(keys);
     if let Some(rows) = read.rows {
@@ -296,12 +306,12 @@ impl<'s, 'p> Conditions<'s, 'p> {
         }
     }
 
-    /// Only rows behind the one whose keys are bound.
-    fn after(&mut self, keys: &[Key], nulls: Option<&[bool]>) {
-        let Some(nulls) = nulls else { return };
+    /// Only rows behind the one whose keys are bound, or from it on.
+    fn after(&mut self, keys: &[Key], read: &Read) {
+        let Some(nulls) = &read.after else { return };
         self.next();
         let value = |index: usize| if nulls[index] { Value::Null } else { Value::Param(index) };
-        bound(self.sql, keys, &value, false);
+        bound(self.sql, keys, &value, read.inclusive);
     }
 
     /// Only rows from the located one on. None if there is no such row.

@@ -24,7 +24,7 @@ pub enum Strategy {
     /// statement otherwise.
     #[default]
     Auto,
-    /// One statement on one connection.
+    /// One statement on one connection, which nothing is used for that others have seen.
     Single,
     /// Ranges over the workers' own connections wherever that is right, whether it pays or not; one
     /// statement where it is not. For trying out and for tests.

@@ -57,6 +57,8 @@ pub(super) struct Got {
     pub(super) mode: Mode,
     /// Rows of the whole list, where that was asked for.
     pub(super) count: Option<u64>,
+    /// Whether it was read from a place in the list that was known from another page.
+    pub(super) from_place: bool,
 }
 
 /// A page to be read in ranges.
@@ -328,7 +330,7 @@ fn put_together<DB: SqlDatabase, W: Work>(
         Mode::Sequential(Reason::Unclaimed)
     };
     core.decisions.count(mode);
-    let mut page = Got { outs: Vec::new(), seen: Seen::default(), mode, count: None };
+    let mut page = Got { outs: Vec::new(), seen: Seen::default(), mode, count: None, from_place: false };
     for piece in pieces {
         page.outs.extend(piece.outs);
         page.seen.rows += piece.seen.rows;

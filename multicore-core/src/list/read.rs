@@ -19,7 +19,7 @@ use super::ranges::{self, Got, Ranged};
 use super::render::Rendering;
 use super::rows::{Look, Rows, Seen};
 use super::shape::{Pays, Shape};
-use super::stepped::{self, SteppedPage, Stepping};
+use super::stepped::{self, SteppedPage, Stepping, Version};
 use super::strategy::{self, Case, SHALLOW, Stepwise};
 use super::survey;
 use crate::admission::cost::CostModel;
@@ -27,6 +27,8 @@ use crate::core::Core;
 use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
 use crate::job::owner::Owner;
 use crate::mode::Execution;
+
+mod from_place;
 
 /// One page being read.
 pub(super) struct PageRead<'a, DB: SqlDatabase, W> {
@@ -89,7 +91,13 @@ where
         let literal = DB::DIALECT == Dialect::Postgres && read.skip.unwrap_or(0) == 0;
         let literal = literal && shape.keeps_length(self.paging.limit);
         let read = Read { tag: guard.tag(), literal, ..read };
-        let way = Way { guard, stepwise, plan, soon };
+        let way = Way { guard, stepwise, plan, soon, version: Version::Any };
+        let places = self.places(lease, &shape, &way).await?;
+        if let Some(lock) = places
+            && let Some(got) = self.read_from_place(lease, &shape, &read, &way, lock).await?
+        {
+            return self.list(&shape, got, Strategy::Single);
+        }
 
         let wanted = match self.request.strategy {
             Strategy::Single => false,
@@ -123,7 +131,11 @@ where
             None => {
                 let locate = plan == PlanKind::Ordered && self.may_locate(&shape, &read);
                 let read = Read { locate, ..read };
-                (self.single(lease, &shape, read, way).await?, Strategy::Single)
+                let got = match places.filter(|_| shape.places.wants_more()) {
+                    Some(lock) => self.single_for_places(lease, &shape, read, way, lock).await?,
+                    None => self.single(lease, &shape, read, way, &self.cursor).await?,
+                };
+                (got.expect("no snapshot was expected"), Strategy::Single)
             }
         };
         if let (Some(_), Some(pays)) = (compared, pays)
@@ -241,19 +253,21 @@ where
         Ok(Some(got))
     }
 
-    /// One statement's rows, rendered by this task and whoever helps.
+    /// One statement's rows, rendered by this task and whoever helps. None, and the connection kept, if it was to be of
+    /// a certain snapshot and is not.
     async fn single(
         &self,
         lease: &mut Lease<DB>,
         shape: &Shape,
         read: Read,
         way: Way,
-    ) -> Result<Got, ListError> {
+        cursor: &[KeyValue],
+    ) -> Result<Option<Got>, ListError> {
         let planned = plan::statement(&self.request.parts, &read);
         let look = Look {
             rows: self.paging.limit,
             keys: if read.keys { self.request.parts.keys.len() } else { 0 },
-            snapshot: false,
+            snapshot: read.snapshot,
             filtered: self.request.parts.bound > 0,
         };
         let expected = usize::try_from(self.paging.limit).unwrap_or(usize::MAX);
@@ -262,12 +276,14 @@ where
         let mut done = None;
         let mut before = Seen::default();
         if let Some(stepwise) = way.stepwise {
-            let values = query::values(&self.values, &planned, &self.cursor)?;
-            let stepping = SteppedPage { sql: &planned.sql, values: &values, look, backward: read.backward };
-            match stepping.read(lease, shape, stepwise, &mut owner).await? {
+            let values = query::values(&self.values, &planned, cursor)?;
+            let (sql, backward, version) = (&*planned.sql, read.backward, way.version);
+            let stepping = SteppedPage { sql, values: &values, look, backward, version };
+            match stepping.read(self.core, lease, shape, stepwise, &mut owner).await? {
                 Stepping::Done(fed, seen) => done = Some((fed, seen)),
                 // On the same snapshot, and of a total order: so it gives the same rows first.
                 Stepping::Behind(seen) => before = seen,
+                Stepping::Moved => return Ok(None),
             }
         }
         let (fed, seen) = match done {
@@ -277,7 +293,7 @@ where
                     Some(_) => lease.guard(shape, way.plan, way.soon).await?,
                     None => way.guard,
                 };
-                let Statement { sql, arguments } = self.request.bind(planned, &self.cursor)?;
+                let Statement { sql, arguments } = self.request.bind(planned, cursor)?;
                 owner.pace(DB::READING);
                 let flowing = lease.flowing();
                 let kept = !self.core.transaction_pooling;
@@ -290,6 +306,9 @@ where
         let mut count = Ok(None);
         if seen.ended {
             lease.ended();
+            if read.expects.is_some() && seen.rows == 0 && fed.is_ok() {
+                return Ok(None);
+            }
             if fed.is_ok() {
                 // Others may use the connection while the rest is rendered.
                 count = self.let_go(lease, shape).await;
@@ -298,7 +317,7 @@ where
         let finished = owner.finish().await.map_err(unwrap_failure)?;
         // A row that failed comes before the end of the rows, so it was reported first.
         fed?;
-        Ok(Got { outs: finished.outs, seen, mode: finished.mode, count: count? })
+        Ok(Some(Got { outs: finished.outs, seen, mode: finished.mode, count: count?, from_place: false }))
     }
 
     /// Gives the connection back, after counting where that was asked for.
@@ -323,12 +342,12 @@ where
     }
 
     fn list(&self, shape: &Shape, got: Got, strategy: Strategy) -> Result<List, ListError> {
-        let Got { outs, seen, mode, count } = got;
+        let Got { outs, seen, mode, count, from_place } = got;
         let around = Around { count, ..self.around(shape, seen)? };
         let rows = outs.iter().map(|chunk| chunk.rows).sum();
         let chunks = self.work.join(outs);
         self.model.learn_item_bytes(chunks.iter().map(Bytes::len).sum(), rows);
-        Ok(List { chunks, rows, mode, strategy, around, in_processes: false })
+        Ok(List { chunks, rows, mode, strategy, from_place, around, in_processes: false })
     }
 
     fn around(&self, shape: &Shape, seen: Seen) -> Result<Around, ListError> {
@@ -375,10 +394,13 @@ where
 }
 
 /// How one statement is read.
+#[derive(Clone)]
 struct Way {
     guard: Guard,
     /// If it is stepped here: how.
     stepwise: Option<Stepwise>,
     plan: PlanKind,
     soon: bool,
+    /// What the database's version is to it, if it is stepped here.
+    version: Version,
 }

@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::analysis::Facts;
 use super::cursor;
+use super::places::Places;
 use super::plan::Parts;
 use crate::admission::policy::Nanos;
 use crate::db::PlanKind;
@@ -30,6 +31,8 @@ pub(crate) struct Shape {
     pub(super) proven: bool,
     /// Whether connections can share a snapshot of this database.
     pub(super) snapshots: bool,
+    /// Where some of its rows stand.
+    pub(super) places: Places,
     /// The types that cursors' values are cast to.
     pub(super) casts: OnceCell<Vec<Option<String>>>,
     /// For so many pages more the driver steps it, since it stalled where it was stepped here.
@@ -50,6 +53,7 @@ impl Shape {
             facts,
             proven,
             snapshots,
+            places: Places::default(),
             casts: OnceCell::new(),
             stalled: AtomicU32::new(0),
             plans: [const { OnceLock::new() }; MAGNITUDES],

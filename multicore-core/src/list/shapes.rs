@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use super::hold::Hold;
 use super::shape::Shape;
 use super::steady::Steady;
 use crate::db::Catalogue;
@@ -27,6 +28,7 @@ pub(crate) struct Shapes {
     others: RwLock<HashMap<String, Arc<Shape>>>,
     pub(super) catalogue: RwLock<Catalogue>,
     pub(super) steady: Steady,
+    pub(super) hold: Hold,
 }
 
 /// The next of a chain, if there is one yet.
@@ -63,6 +65,7 @@ impl Default for Shapes {
             others: RwLock::default(),
             catalogue: RwLock::default(),
             steady: Steady::default(),
+            hold: Hold::default(),
         }
     }
 }

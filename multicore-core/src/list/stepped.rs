@@ -10,6 +10,7 @@ use super::render::Rendering;
 use super::rows::{Look, Rows, Seen};
 use super::shape::Shape;
 use super::strategy::{self, Stepwise};
+use crate::core::Core;
 use crate::db::{PlanKind, Reading, SqlDatabase, Stepping as _};
 use crate::job::owner::Owner;
 use crate::list::cursor::KeyValue;
@@ -84,6 +85,18 @@ pub(super) struct SteppedPage<'a> {
     pub(super) values: &'a [KeyValue],
     pub(super) look: Look,
     pub(super) backward: bool,
+    pub(super) version: Version,
+}
+
+/// What the database's version is to a page's statement, which takes its snapshot in a transaction then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Nothing.
+    Any,
+    /// It is to be seen which one the page is of.
+    Seen,
+    /// Nothing is read of any other.
+    Expected(i64),
 }
 
 /// How far it came.
@@ -92,6 +105,8 @@ pub(super) enum Stepping {
     Done(Result<(), ListError>, Seen),
     /// The driver must go on behind these rows, in the transaction that is open.
     Behind(Seen),
+    /// Nowhere: the database's version is not the expected one.
+    Moved,
 }
 
 impl SteppedPage<'_> {
@@ -101,6 +116,7 @@ impl SteppedPage<'_> {
     /// When the connection is lost.
     pub(super) async fn read<DB, W>(
         &self,
+        core: &Core<DB>,
         lease: &mut Lease<DB>,
         shape: &Shape,
         stepwise: Stepwise,
@@ -110,25 +126,53 @@ impl SteppedPage<'_> {
         DB: SqlDatabase,
         W: Rendering<Item = DB::Item>,
     {
+        // The driver could not say of which version its rows are.
+        let not_here = match self.version {
+            Version::Expected(_) => Stepping::Moved,
+            Version::Any | Version::Seen => Stepping::Behind(Seen::default()),
+        };
         let Some(mut hand) = lease.hand(stepwise.limit.is_some()).await? else {
             lease.left_transaction();
-            return Ok(Stepping::Behind(Seen::default()));
+            return Ok(not_here);
         };
+        let before = if self.version == Version::Seen { DB::version(&core.sentinel) } else { None };
         let mut in_transaction = false;
         if !open::<DB>(&mut hand, stepwise, self.sql, self.values, &mut in_transaction) {
             drop(hand);
             if !in_transaction {
                 lease.left_transaction();
+            } else if matches!(not_here, Stepping::Moved) {
+                lease.roll_back().await?;
             }
-            return Ok(Stepping::Behind(Seen::default()));
+            return Ok(not_here);
         }
+        // Nobody has committed between two looks that find the same, so the snapshot taken in between is of it.
+        let snapshot = match self.version {
+            Version::Seen if in_transaction => {
+                before.filter(|before| DB::version(&core.sentinel) == Some(*before))
+            }
+            Version::Expected(version) => {
+                if !in_transaction || DB::version(&core.sentinel) != Some(version) {
+                    let left = !in_transaction || hand.commit().is_ok();
+                    drop(hand);
+                    if left {
+                        lease.left_transaction();
+                    } else {
+                        lease.roll_back().await?;
+                    }
+                    return Ok(Stepping::Moved);
+                }
+                Some(version)
+            }
+            Version::Any | Version::Seen => None,
+        };
         if stepwise.in_place {
             tokio::task::block_in_place(|| hand.step_ahead());
         }
         owner.pace(Reading::READY);
         let mut rows = Rows::<DB>::stepped(&mut hand, self.look);
         let fed = rows.feed(owner, self.backward).await;
-        let seen = mem::take(&mut rows.seen);
+        let seen = Seen { snapshot, ..mem::take(&mut rows.seen) };
         drop(rows);
         if seen.stalled {
             tracing::debug!(rows = seen.rows, "a statement takes long, and goes on by the driver");

@@ -57,6 +57,13 @@ pub(crate) fn stepwise(prompt: bool, skip: u64, can_move: bool) -> Stepwise {
     Stepwise { limit, in_place }
 }
 
+impl Stepwise {
+    /// The same, in a transaction of its own.
+    pub(crate) fn in_transaction(self) -> Self {
+        Stepwise { limit: Some(self.limit.unwrap_or(STEP)), ..self }
+    }
+}
+
 /// What speaks for ranges and against them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {

@@ -69,6 +69,40 @@ fn a_cursor_is_a_row_comparison_where_directions_agree_and_nothing_is_null() {
 }
 
 #[test]
+fn a_page_from_a_place_begins_with_that_row_in_the_snapshot_it_is_of() {
+    let read = Read { after: Some(vec![false, false]), inclusive: true, rows: Some(10), ..Read::default() };
+    let keys = vec![key("k", true, None), key("id", true, None)];
+    let planned = statement(&parts(Dialect::Sqlite, None, 0, keys.clone()), &read);
+    assert!(planned.sql.contains("WHERE (k, id) <= (?1, ?2) ORDER BY"), "{}", planned.sql);
+    let mixed = vec![key("k", true, None), key("id", false, None)];
+    let planned = statement(&parts(Dialect::Sqlite, None, 0, mixed), &read);
+    let condition = "WHERE k <= ?1 AND (k < ?2 OR (k = ?3 AND (id > ?4 OR id = ?5))) ORDER BY";
+    assert!(planned.sql.contains(condition), "{}", planned.sql);
+
+    let read = Read { skip: Some(70), locate: true, expects: Some(-9), held: Some(5), tag: Some(4), ..read };
+    let planned = statement(&parts(Dialect::Postgres, None, 0, keys), &read);
+    assert!(
+        planned.sql.starts_with(
+            "WITH multicore_start AS (SELECT k AS k0, id AS k1 FROM t WHERE (k, id) <= ($1, $2) ORDER BY k DESC, id \
+             DESC LIMIT 1 OFFSET $3) SELECT a, b FROM t WHERE (SELECT hashtextextended("
+        ),
+        "{}",
+        planned.sql
+    );
+    assert!(
+        planned.sql.ends_with(
+            " = $4) AND (SELECT NOT pg_try_advisory_xact_lock_shared($5)) AND (SELECT \
+             pg_try_advisory_xact_lock_shared($6)) AND (k, id) <= ((SELECT k0 FROM multicore_start), (SELECT k1 \
+             FROM multicore_start)) ORDER BY k DESC, id DESC LIMIT $7"
+        ),
+        "{}",
+        planned.sql
+    );
+    let own = [Param::Skip(70), Param::Number(-9), Param::Number(5), Param::Number(4), Param::Rows(10)];
+    assert_eq!(planned.params, [&[Param::Key(0), Param::Key(1)], &own[..]].concat());
+}
+
+#[test]
 fn mixed_directions_and_nulls_are_written_out() {
     let mixed = vec![key("k", true, None), key("id", false, None)];
     let after = Read { after: Some(vec![false, false]), rows: Some(10), ..Read::default() };

@@ -1,0 +1,166 @@
+//! A page deep in a list, read from a row whose place there an earlier page has seen: what it takes, reading it, and
+//! what it leaves behind. Which places are known is `places`' to say.
+
+use super::{PageRead, Way};
+use crate::db::{Dialect, SqlDatabase};
+use crate::list::ListError;
+use crate::list::cursor::KeyValue;
+use crate::list::hold::Hold;
+use crate::list::lease::Lease;
+use crate::list::paging::Start;
+use crate::list::places::{self, Place, Stamp};
+use crate::list::plan::Read;
+use crate::list::query::Strategy;
+use crate::list::ranges::Got;
+use crate::list::render::Rendering;
+use crate::list::shape::Shape;
+use crate::list::stepped::Version;
+use crate::list::strategy;
+use crate::list::survey;
+use crate::mode::Execution;
+
+/// The types of PostgreSQL whose values are the same again after they were text. Those of floating point are,
+/// or are not, by a setting of the session.
+#[rustfmt::skip]
+const EXACT: &[&str] = &[
+    "smallint", "integer", "bigint", "numeric", "boolean", "uuid", "text", "character varying", "date",
+    "timestamp without time zone", "timestamp with time zone",
+];
+
+impl<DB, W> PageRead<'_, DB, W>
+where
+    DB: SqlDatabase,
+    W: Rendering<Item = DB::Item>,
+{
+    /// Whether places are of use to the page: the number of the lock by which PostgreSQL is known, zero elsewhere.
+    ///
+    /// What two ranges of one page may be, two pages may be too: equal snapshots give equal rows. Values that are bound
+    /// in filters are others with each page.
+    pub(super) async fn places(
+        &mut self,
+        lease: &mut Lease<DB>,
+        shape: &Shape,
+        way: &Way,
+    ) -> Result<Option<i64>, ListError> {
+        let deep = matches!(self.paging.start, Start::Offset(offset) if offset >= places::FROM);
+        let may = deep
+            && shape.splits()
+            && way.plan.is_ordered()
+            && self.request.parts.bound == 0
+            // Else no index starts at a row of which the keys are known.
+            && self.request.parts.keys.first().is_some_and(|key| key.nulls.is_none())
+            // Else the program may know that its connections differ.
+            && self.request.strategy == Strategy::Auto
+            && self.request.wish.execution != Execution::Sequential
+            && !self.core.transaction_pooling;
+        if !may {
+            return Ok(None);
+        }
+        match DB::DIALECT {
+            Dialect::Postgres => {
+                let casts = survey::casts(shape, lease.connection(), &self.request).await?;
+                lease.ended();
+                if !casts.iter().all(|cast| cast.as_deref().is_some_and(|cast| EXACT.contains(&cast))) {
+                    return Ok(None);
+                }
+                for (key, cast) in self.request.parts.keys.iter_mut().zip(casts) {
+                    key.cast = cast;
+                }
+                Ok(Hold::number(self.core))
+            }
+            Dialect::Sqlite if way.stepwise.is_some() => {
+                if let Err(error) = DB::watch(&self.core.sentinel, &self.core.source).await {
+                    tracing::debug!(%error, "nobody tells whether others wrote");
+                    return Ok(None);
+                }
+                Ok(Some(0))
+            }
+            // Nothing tells whether it is the same snapshot.
+            Dialect::Sqlite | Dialect::MySql => Ok(None),
+        }
+    }
+
+    /// Reads the page from the nearest place before it; none if there is none, or others have written since.
+    pub(super) async fn read_from_place(
+        &self,
+        lease: &mut Lease<DB>,
+        shape: &Shape,
+        read: &Read,
+        way: &Way,
+        lock: i64,
+    ) -> Result<Option<Got>, ListError> {
+        let (from, rows) = (read.skip.unwrap_or(0), self.paging.limit);
+        let Some((stamp, place)) = shape.places.before(from, rows, strategy::is_long(rows)) else {
+            return Ok(None);
+        };
+        if stamp.lock != lock {
+            shape.places.forget(stamp);
+            return Ok(None);
+        }
+        let Place { position, keys } = place;
+        let skip = from - position;
+        let on_postgres = DB::DIALECT == Dialect::Postgres;
+        let ours = Read {
+            after: Some(keys.iter().map(|key| *key == KeyValue::Null).collect()),
+            inclusive: true,
+            skip: (skip > 0).then_some(skip),
+            locate: way.plan == crate::db::PlanKind::Ordered && skip >= strategy::LOCATE_FROM,
+            literal: on_postgres && skip == 0 && shape.keeps_length(rows),
+            keys: true,
+            expects: on_postgres.then_some(stamp.snapshot),
+            held: on_postgres.then_some(stamp.lock),
+            ..read.clone()
+        };
+        let stepwise = way
+            .stepwise
+            .map(|_| strategy::stepwise(shape.facts.prompt, skip, self.core.can_move()).in_transaction());
+        let version = Version::Expected(stamp.snapshot);
+        let way = Way { stepwise, version, ..way.clone() };
+        match self.single(lease, shape, ours, way, &keys).await? {
+            Some(got) => {
+                shape.places.was_of_use();
+                learn(shape, stamp, from, &got);
+                Ok(Some(Got { from_place: true, ..got }))
+            }
+            None => {
+                shape.places.forget(stamp);
+                if on_postgres {
+                    self.core.shapes.hold.is_in_doubt(lock);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads the page as ever, and keeps in mind where its rows stand.
+    pub(super) async fn single_for_places(
+        &self,
+        lease: &mut Lease<DB>,
+        shape: &Shape,
+        read: Read,
+        way: Way,
+        lock: i64,
+    ) -> Result<Option<Got>, ListError> {
+        let from = read.skip.unwrap_or(0);
+        let read = Read { keys: true, snapshot: DB::DIALECT == Dialect::Postgres, ..read };
+        let way = Way { version: Version::Seen, ..way };
+        let got = self.single(lease, shape, read, way, &[]).await?;
+        // A standby names no snapshot.
+        if let Some(got) = &got
+            && let Some(snapshot) = got.seen.snapshot
+        {
+            learn(shape, Stamp { snapshot, lock }, from, got);
+        }
+        Ok(got)
+    }
+}
+
+/// Keeps the places of a page's first row and of its last.
+fn learn(shape: &Shape, stamp: Stamp, from: u64, got: &Got) {
+    if let Some(first) = &got.seen.first {
+        shape.places.learn(stamp, from, first);
+    }
+    if let Some(last) = &got.seen.last {
+        shape.places.learn(stamp, from + got.seen.rows - 1, last);
+    }
+}
