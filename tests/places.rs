@@ -281,20 +281,18 @@ async fn keys_of_floating_point_have_no_places_on_postgres() {
     .await;
 }
 
-/// Reads pages deep in the list while somebody writes now and then. Each is what the table held at one moment, and
-/// places were both used and forgotten.
-async fn pages_are_whole<DB: SqlDatabase>(mc: &Multicore<DB>, table: Table)
+/// Reads so many pages deep in the list while somebody writes now and then. Each is what the table held at one moment,
+/// and places were both used and forgotten.
+async fn pages_are_whole<DB: SqlDatabase>(mc: &Multicore<DB>, table: Table, least: u64)
 where
     Seen: ListRow<DB>,
 {
     let mut model = table.model();
     let (mut from_places, mut versions, mut pages) = (0, 0, 0);
     let start = std::time::Instant::now();
-    while from_places < 200 || versions < 20 || pages < 400 {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "{from_places} of {pages} pages from places, {versions} versions"
-        );
+    while from_places < least / 4 || versions < 20 || pages < least {
+        let patience = start.elapsed() < PATIENCE || pages < least;
+        assert!(patience, "{from_places} of {pages} pages from places, {versions} versions");
         let asked = table.asked(pages);
         let order = [Order::K, Order::IdDesc][pages as usize % 2];
         let offset = 1_000 + (pages * 7_919 % 850) as usize;
@@ -306,39 +304,60 @@ where
         if let Err(why) = model.check(asked, &seen) {
             panic!("{asked:?}, from a place: {}: {why}", list.is_from_known_place());
         }
-        versions += u32::from(model.v() > before);
-        from_places += u32::from(list.is_from_known_place());
+        versions += u64::from(model.v() > before);
+        from_places += u64::from(list.is_from_known_place());
         pages += 1;
     }
+    println!("{pages} pages, {from_places} from places, {versions} versions seen");
 }
 
-/// So many writes a second let some pages come between two of them.
-const RATE: u32 = 20;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_from_places_are_whole_under_a_writer_of_sqlite() {
-    for of_this_process in [true, false] {
-        let (folder, app) = sqlite().await;
-        let table = Table { seed: 21, rows: 2_000 };
-        table.create_sqlite(&app).await;
-        let mc = over(&app, 2).await;
-        let writer = match of_this_process {
-            true => Writer::sqlite(table, (*app.connect_options()).clone(), Some(RATE)),
-            false => Writer::sqlite_process(table, &folder.path().join("test.db"), Some(RATE)),
-        };
-        pages_are_whole(&mc, table).await;
-        writer.stop();
-    }
+async fn over_sqlite(pages: u64, rate: u32, of_this_process: bool) {
+    let (folder, app) = sqlite().await;
+    let table = Table { seed: 21, rows: 2_000 };
+    table.create_sqlite(&app).await;
+    let mc = over(&app, 2).await;
+    let writer = match of_this_process {
+        true => Writer::sqlite(table, (*app.connect_options()).clone(), Some(rate)),
+        false => Writer::sqlite_process(table, &folder.path().join("test.db"), Some(rate)),
+    };
+    pages_are_whole(&mc, table, pages).await;
+    writer.stop();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_from_places_are_whole_under_a_writer_of_postgres() {
+async fn over_postgres(pages: u64, rate: u32) {
     let Some(primary) = Cluster::primary().await else { return };
     let app = primary.pool(4);
     let table = Table { seed: 22, rows: 2_000 };
     table.create_postgres(&app).await;
     let mc = over(&app, 2).await;
-    let writer = Writer::postgres(table, primary.options(), Some(RATE));
-    pages_are_whole(&mc, table).await;
+    let writer = Writer::postgres(table, primary.options(), Some(rate));
+    writer.at_least(1).await;
+    pages_are_whole(&mc, table, pages).await;
     writer.stop();
+}
+
+/// So many writes a second let some pages come between two of them.
+const RATE: u32 = 20;
+const PAGES: u64 = 400;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_from_places_are_whole_under_a_writer_of_sqlite() {
+    over_sqlite(PAGES, RATE, true).await;
+    over_sqlite(PAGES, RATE, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_from_places_are_whole_under_a_writer_of_postgres() {
+    over_postgres(PAGES, RATE).await;
+}
+
+/// As in `snapshots`: `MULTICORE_TEST_PAGES` pages, 100,000 if that is not set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes; run by hand before a release"]
+async fn a_hundred_thousand_pages_from_places_are_whole() {
+    let pages = std::env::var("MULTICORE_TEST_PAGES").map_or(100_000, |pages| pages.parse().unwrap()) / 3;
+    // In release a page takes a tenth of what it takes in debug.
+    over_sqlite(pages, 10 * RATE, true).await;
+    over_sqlite(pages, 10 * RATE, false).await;
+    over_postgres(pages, 5 * RATE).await;
 }

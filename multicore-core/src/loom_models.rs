@@ -1,6 +1,7 @@
 //! loom models of the shared parts: the production code of `job::chunks` and `job::registry`, run under
 //! every interleaving. Run with
-//! `RUSTFLAGS="--cfg multicore_loom" cargo test -p multicore-core --lib --release loom_models`.
+//! `RUSTFLAGS="--cfg multicore_loom" cargo test -p multicore-core --features process --lib --release loom_models`; that
+//! runs those of worker processes (`process::server`) too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! The synchronisation primitives of the shared parts (`job::chunks`, `job::registry`): the
-//! standard library's, or loom's under `--cfg multicore_loom`, so that the model checker runs the
-//! production code. Nothing else in the crate belongs here.
+//! The synchronisation primitives of the shared parts (`job::chunks`, `job::registry`, and what hands channels and
+//! calls over in `process::server`): the standard library's, or loom's under `--cfg multicore_loom`, so that the
+//! model checker runs the production code. Nothing else in the crate belongs here.
 
 #[cfg(multicore_loom)]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
@@ -10,11 +10,15 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
 #[cfg(multicore_loom)]
 pub(crate) mod atomic {
+    #[cfg(all(target_os = "linux", feature = "process"))]
+    pub(crate) use loom::sync::atomic::AtomicU8;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 }
 
 #[cfg(not(multicore_loom))]
 pub(crate) mod atomic {
+    #[cfg(all(target_os = "linux", feature = "process"))]
+    pub(crate) use std::sync::atomic::AtomicU8;
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 }
 

@@ -1,7 +1,6 @@
 //! A call from its caller's side: what is asked, whether it is still wanted, and where its answer goes.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +8,8 @@ use tokio::sync::oneshot;
 
 use super::place::Place;
 use crate::process::error::ProcessError;
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{Mutex, lock};
 
 /// A call that waits or runs.
 pub(super) struct Request {
@@ -32,11 +33,16 @@ impl Request {
 }
 
 /// Whether a call is still wanted. Its caller and its worker's thread share it.
-#[derive(Default)]
 pub(super) struct Ticket {
     state: AtomicU8,
     /// The worker it was sent to.
     place: Mutex<Option<Arc<Place>>>,
+}
+
+impl Default for Ticket {
+    fn default() -> Self {
+        Ticket { state: AtomicU8::new(WANTED), place: Mutex::new(None) }
+    }
 }
 
 const WANTED: u8 = 0;
@@ -54,7 +60,7 @@ impl Ticket {
 
     /// Notes the worker it is about to be sent to. False if it is not wanted any more.
     pub(super) fn assign(&self, place: &Arc<Place>) -> bool {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(place));
+        *lock(&self.place) = Some(Arc::clone(place));
         // Only now: whoever leaves after this finds the place.
         self.is_wanted()
     }
@@ -62,7 +68,7 @@ impl Ticket {
     /// Whether it was sent to a worker.
     fn cancel(&self, why: u8) -> bool {
         self.state.store(why, Ordering::SeqCst);
-        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let place = lock(&self.place).take();
         if let Some(place) = &place {
             place.wake();
         }

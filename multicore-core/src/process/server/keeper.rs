@@ -166,11 +166,7 @@ impl Shift<'_> {
         }
         self.weigh();
         if self.has_ended && self.home.is_none() {
-            let idle = self.pool.take_idle(self.link.place.index).map(|channel| (channel, None));
-            let watched = || self.link.take_watched().map(|(channel, flight)| (channel, Some(flight)));
-            // Else somebody is about to hand it over, having seen that the end is noted, or waits for an answer on
-            // it and sees the end as well.
-            self.home = idle.or_else(watched);
+            self.home = look_for_channel(self.pool, self.link);
         }
     }
 
@@ -375,6 +371,14 @@ impl Shift<'_> {
     fn task(&self, request: &Request) -> String {
         self.pool.program.tasks.get(request.task).map(|task| task.name().to_owned()).unwrap_or_default()
     }
+}
+
+/// Takes the channel of a process whose end is noted, from where it waits for others. Else somebody is about to hand it
+/// over, having seen that the end is noted, or waits for an answer on it and sees the end as well.
+pub(super) fn look_for_channel(pool: &Pool, link: &Link) -> Option<(Channel, Option<Flight>)> {
+    let idle = pool.take_idle(link.place.index).map(|channel| (channel, None));
+    let watched = || link.take_watched().map(|(channel, flight)| (channel, Some(flight)));
+    idle.or_else(watched)
 }
 
 /// Whether this is how a program of Rust's, or of C++'s, ends when it is refused memory.

@@ -3,15 +3,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+#[cfg(not(multicore_loom))]
+use rustix::event::{Timespec, epoll::Event};
 
 use super::call::Request;
 use super::channel::{Channel, Flight};
 use super::place::Place;
+use crate::sync::{Mutex, lock};
 
 /// What a worker's thread is sent by others.
 pub(super) enum Mail {
@@ -36,6 +38,7 @@ pub(super) struct Happened {
     pub(super) words: bool,
 }
 
+#[cfg(not(multicore_loom))]
 const WAKE: u64 = 0;
 const SOCKET: u64 = 1;
 const CHILD: u64 = 2;
@@ -53,8 +56,9 @@ impl Link {
     pub(super) fn new(index: usize, name: String) -> io::Result<Self> {
         let waiting = epoll::create(CreateFlags::CLOEXEC)?;
         let place = Arc::new(Place::new(index, name)?);
+        #[cfg(not(multicore_loom))]
         epoll::add(&waiting, &place.wakeup, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Link { place, waiting, mail: Mutex::default(), watched: Mutex::default() })
+        Ok(Link { place, waiting, mail: Mutex::new(Vec::new()), watched: Mutex::new(None) })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -78,7 +82,7 @@ impl Link {
         let ticket = Arc::clone(&flight.request.ticket);
         let has_ended = {
             // Armed under the lock: the channel is there whenever the event is.
-            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watched = lock(&self.watched);
             let (channel, _) = watched.insert((channel, flight));
             let events = EventFlags::IN | EventFlags::ONESHOT;
             let armed = epoll::modify(&self.waiting, channel.socket(), EventData::new_u64(SOCKET), events);
@@ -92,12 +96,12 @@ impl Link {
     }
 
     pub(super) fn take_watched(&self) -> Option<(Channel, Flight)> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.watched).take()
     }
 
     /// Takes what is watched if nobody wants it any more.
     pub(super) fn take_unwanted(&self) -> Option<(Channel, Flight)> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watched = lock(&self.watched);
         if watched.as_ref().is_some_and(|(_, flight)| !flight.request.ticket.is_wanted()) {
             watched.take()
         } else {
@@ -106,19 +110,27 @@ impl Link {
     }
 
     pub(super) fn post(&self, mail: Mail) {
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner).push(mail);
+        lock(&self.mail).push(mail);
         self.wake();
     }
 
     pub(super) fn take_mail(&self) -> Vec<Mail> {
-        std::mem::take(&mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.mail))
     }
 
     pub(super) fn wake(&self) {
         self.place.wake();
     }
 
+    /// For the model checker, which has neither clock nor sockets.
+    #[cfg(multicore_loom)]
+    pub(super) fn wait(&self, _within: Option<Duration>) -> io::Result<Happened> {
+        let (woken, ended) = self.place.wakeup.wait();
+        Ok(Happened { woken, ended, ..Happened::default() })
+    }
+
     /// Waits until something happens, `within` at the longest.
+    #[cfg(not(multicore_loom))]
     pub(super) fn wait(&self, within: Option<Duration>) -> io::Result<Happened> {
         // Rounded up: it is not to turn in circles for the last millisecond.
         let timeout = within.map(|within| {

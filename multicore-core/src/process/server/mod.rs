@@ -2,10 +2,12 @@
 
 mod call;
 mod channel;
-#[cfg(test)]
+#[cfg(all(test, not(multicore_loom)))]
 mod hand_over;
 mod keeper;
 mod link;
+#[cfg(all(test, multicore_loom))]
+mod loom_models;
 mod maps;
 mod place;
 mod pool;

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::call::Request;
 use super::channel::Channel;
@@ -13,6 +13,7 @@ use crate::process::error::ProcessError;
 use crate::process::registry::Program;
 use crate::process::settings::ProcessSettings;
 use crate::process::stats::ProcessStats;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// An argument above this takes so long to copy that an async thread is not to do it.
 const LONG_ARGUMENT: usize = 256 * 1024;
@@ -83,7 +84,7 @@ impl Pool {
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.desk)
     }
 
     pub(super) fn state(&self) -> State {

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,6 +21,7 @@ use crate::process::shared::memory::ControlPage;
 use crate::process::shared::socket::{self, Got, Inbox};
 use crate::process::shared::wire::{Hello, VERSION, Welcome};
 use crate::process::worker::VARIABLE;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// How long a start waits at a time before it looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
