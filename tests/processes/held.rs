@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use multicore_core::process::{End, Json, Packed, ProcessError};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
-use crate::system::{kill, soon};
+use crate::system::{alone, kill, soon};
 use crate::tasks::{pool, settings};
 
 #[tokio::test]
@@ -33,6 +33,31 @@ async fn two_hundred_results_held_over_twelve_crashes_stay_as_they_were() {
     mc.shutdown(crate::system::PATIENCE).await;
     drop(mc);
     assert!(held.iter().all(|(index, result)| result[0] == *index as u8), "they outlive the pool");
+}
+
+/// In a server that may have few descriptors open, which its clients' connections need.
+#[tokio::test]
+async fn results_are_held_by_the_thousand_without_descriptors() {
+    if !alone("held::results_are_held_by_the_thousand_without_descriptors") {
+        return;
+    }
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum }).unwrap();
+    let mc = pool(settings(1)).await;
+    let processes = mc.processes();
+    for _ in 0..2 {
+        let mut held = Vec::new();
+        for index in 0..1_500_usize {
+            let len = 17_000 + index * 100;
+            let result: Bytes = soon(processes.run("fill", Packed((len, index as u8)))).await.unwrap();
+            held.push(result);
+        }
+        for (index, result) in held.iter().enumerate() {
+            assert!(result.len() == 17_000 + index * 100 && result.iter().all(|byte| *byte == index as u8));
+        }
+    }
+    let stats = processes.stats();
+    assert_eq!((stats.started, stats.died), (1, 0));
 }
 
 /// What the worker is told to forget then does not fit one message.

@@ -163,6 +163,7 @@ impl Channel {
             Ok(Got::End) => return Received::Gone(flight),
             Err(error) => return Received::Breach(flight.request, error.to_string()),
         };
+        let file = self.inbox.files.pop();
         let reply = match Reply::decode(self.inbox.packet(len)) {
             Ok(reply) if reply.id == flight.id => reply,
             Ok(reply) => {
@@ -185,7 +186,7 @@ impl Channel {
                 if map != lent {
                     return Received::Breach(request, format!("a result in map {map}, lent was map {lent}"));
                 }
-                match self.maps.accept(result, len) {
+                match self.maps.accept(result, len, file) {
                     Ok(bytes) => {
                         self.note_length(request.task, bytes.len());
                         Ok(bytes)

@@ -61,9 +61,11 @@ impl Returned {
 #[derive(Debug)]
 pub(super) struct ResultMap {
     id: u32,
-    file: OwnedFd,
+    /// Its file, until there is a view of it: results may be held by the thousand, and descriptors are few. The worker
+    /// sends it again where it has let it grow.
+    file: Option<OwnedFd>,
     size: usize,
-    /// The server's view of it, as far as it was needed yet.
+    /// The server's view of it.
     view: Option<ReadMap>,
     known: bool,
 }
@@ -109,15 +111,17 @@ impl ResultMap {
 
     /// The file, if the worker does not have it yet.
     pub(super) fn introduce(&self) -> Option<BorrowedFd<'_>> {
-        (!self.known).then(|| self.file.as_fd())
+        self.file.as_ref().filter(|_| !self.known).map(AsFd::as_fd)
     }
 
     /// Its memory goes now: the worker has the file too until it is told with its next call, which may be long in
     /// coming.
     fn let_go(self) {
-        let ResultMap { file, view, .. } = self;
-        drop(view);
-        empty(&file);
+        if let Some(file) = &self.file {
+            empty(file);
+        } else if let Some(view) = self.view {
+            view.empty();
+        }
     }
 }
 
@@ -171,7 +175,7 @@ impl Maps {
         }
         let size = size_for(expected);
         let file = shared_file("multicore-result", size)?;
-        Ok(ResultMap { id: self.number(), file, size, view: None, known: false })
+        Ok(ResultMap { id: self.number(), file: Some(file), size, view: None, known: false })
     }
 
     /// A map with these bytes, for an argument.
@@ -241,22 +245,31 @@ impl Maps {
         }
     }
 
-    /// The result that the worker says it has written to the map.
+    /// The result that the worker says it has written to the map, whose file comes along if it has grown.
     ///
     /// # Errors
     /// That it cannot be there, or what the system said.
-    pub(super) fn accept(&mut self, mut map: ResultMap, len: u64) -> io::Result<Bytes> {
-        let long = length(&map.file)?;
-        if len > long {
-            return Err(io::Error::other(format!("a result of {len} bytes in a map of {long}")));
+    pub(super) fn accept(
+        &mut self,
+        mut map: ResultMap,
+        len: u64,
+        grown: Option<OwnedFd>,
+    ) -> io::Result<Bytes> {
+        if let Some(file) = grown {
+            map.size = usize::try_from(length(&file)?).map_err(io::Error::other)?;
+            map.file = Some(file);
+        }
+        if len > map.size as u64 {
+            return Err(io::Error::other(format!("a result of {len} bytes in a map of {}", map.size)));
         }
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        map.size = usize::try_from(long).map_err(io::Error::other)?;
+        let no_file = || io::Error::other("the file of a map is not known");
         if self.copy {
+            let file = map.file.as_ref().ok_or_else(no_file)?;
             let mut bytes = vec![0; len];
             let mut read = 0;
             while read < len {
-                match rustix::io::pread(&map.file, &mut bytes[read..], read as u64)? {
+                match rustix::io::pread(file, &mut bytes[read..], read as u64)? {
                     0 => return Err(io::Error::other("a result ends early")),
                     some => read += some,
                 }
@@ -266,8 +279,9 @@ impl Maps {
         }
         // All of it, for the results to come.
         if map.view.as_ref().is_none_or(|view| view.bytes().len() < len) {
-            map.view = Some(ReadMap::new(&map.file, map.size)?);
+            map.view = Some(ReadMap::new(map.file.as_ref().ok_or_else(no_file)?, map.size)?);
         }
+        map.file = None;
         map.known = true;
         Ok(Bytes::from_owner(Held { map: Some(map), len, returned: Arc::clone(&self.returned) }))
     }
@@ -283,11 +297,17 @@ mod tests {
 
     use super::*;
 
-    /// As the worker would.
-    fn write(map: &ResultMap, bytes: &[u8]) {
-        let mut write = WriteMap::new(map.file.try_clone().unwrap()).unwrap();
+    /// As the worker would; the file if it has grown.
+    fn write(map: &ResultMap, bytes: &[u8]) -> Option<OwnedFd> {
+        let mut write = WriteMap::new(file_of(map)).unwrap();
         write.grow(bytes.len()).unwrap();
         write.bytes().unwrap()[..bytes.len()].copy_from_slice(bytes);
+        write.grown().map(|file| file.try_clone_to_owned().unwrap())
+    }
+
+    /// As the worker has it.
+    fn file_of(map: &ResultMap) -> OwnedFd {
+        map.file.as_ref().unwrap().try_clone().unwrap()
     }
 
     #[test]
@@ -295,9 +315,9 @@ mod tests {
         let mut maps = Maps::new(false);
         let first = maps.lend(0).unwrap();
         assert!(first.introduce().is_some());
-        write(&first, b"first");
+        let grown = write(&first, b"first");
         let id = first.id();
-        let result = maps.accept(first, 5).unwrap();
+        let result = maps.accept(first, 5, grown).unwrap();
         let part = result.slice(1..3);
         drop(result);
         let second = maps.lend(0).unwrap();
@@ -314,8 +334,8 @@ mod tests {
         let mut maps = Maps::new(true);
         let map = maps.lend(0).unwrap();
         let (id, long) = (map.id(), vec![3; 200_000]);
-        write(&map, &long);
-        let result = maps.accept(map, 200_000).unwrap();
+        let grown = write(&map, &long);
+        let result = maps.accept(map, 200_000, grown).unwrap();
         assert_eq!(maps.lend(0).unwrap().id(), id);
         assert_eq!(result, long);
     }
@@ -325,7 +345,7 @@ mod tests {
         for copy in [false, true] {
             let mut maps = Maps::new(copy);
             let map = maps.lend(0).unwrap();
-            let error = maps.accept(map, SHORTEST as u64 + 1).unwrap_err().to_string();
+            let error = maps.accept(map, SHORTEST as u64 + 1, None).unwrap_err().to_string();
             assert_eq!(error, "a result of 65537 bytes in a map of 65536");
         }
     }
@@ -343,9 +363,9 @@ mod tests {
         assert_eq!(maps.lend(100 * SHORTEST).unwrap().id(), ids[1], "the longest is grown");
         assert!(maps.take_forgotten().is_empty());
         let huge = maps.lend(0).unwrap();
-        write(&huge, &vec![1; KEEP_BYTES + 1]);
+        let grown = write(&huge, &vec![1; KEEP_BYTES + 1]);
         let id = huge.id();
-        drop(maps.accept(huge, 1).unwrap());
+        drop(maps.accept(huge, 1, grown).unwrap());
         maps.lend(0).unwrap();
         assert_eq!(maps.take_forgotten(), [id]);
     }
@@ -359,24 +379,52 @@ mod tests {
     fn what_is_not_kept_gives_its_memory_back_at_once() {
         let mut maps = Maps::new(false);
         let huge = maps.lend(0).unwrap();
-        write(&huge, &vec![1; KEEP_BYTES + 1]);
-        // As the worker has it, until its next call.
-        let file = huge.file.try_clone().unwrap();
-        let result = maps.accept(huge, 1).unwrap();
+        let grown = write(&huge, &vec![1; KEEP_BYTES + 1]);
+        // The worker has it until its next call.
+        let file = file_of(&huge);
+        let result = maps.accept(huge, 1, grown).unwrap();
         assert!(taken(&file) > KEEP_BYTES as u64);
         drop(result);
         assert_eq!(taken(&file), 0);
     }
 
     #[test]
+    fn a_result_that_is_held_takes_no_descriptor() {
+        let mut maps = Maps::new(false);
+        let map = maps.lend(0).unwrap();
+        let id = map.id();
+        let file = file_of(&map);
+        let grown = write(&map, b"result");
+        let held = maps.accept(map, 6, grown).unwrap();
+        assert_eq!(holders(&file), 2, "this test's, and the view");
+        drop(held);
+        // Lent again it serves results that fit, and others with the file that comes along.
+        let map = maps.lend(0).unwrap();
+        assert_eq!((map.id(), map.introduce().is_none()), (id, true));
+        let held = maps.accept(map, SHORTEST as u64, None).unwrap();
+        assert_eq!((held.len(), holders(&file)), (SHORTEST, 2));
+        drop(held);
+        let map = maps.lend(0).unwrap();
+        rustix::fs::ftruncate(&file, 3 * SHORTEST as u64).unwrap();
+        let held = maps.accept(map, 2 * SHORTEST as u64, Some(file.try_clone().unwrap())).unwrap();
+        assert_eq!((held.len(), holders(&file)), (2 * SHORTEST, 2));
+        assert!(held.starts_with(b"result"));
+        drop(held);
+        let map = maps.lend(0).unwrap();
+        let not_sealed = OwnedFd::from(tempfile::tempfile().unwrap());
+        rustix::fs::ftruncate(&not_sealed, 9 * SHORTEST as u64).unwrap();
+        assert!(maps.accept(map, 8 * SHORTEST as u64, Some(not_sealed)).is_err());
+    }
+
+    #[test]
     fn a_result_that_is_held_does_not_keep_the_others_of_a_worker_that_is_gone() {
         let mut maps = Maps::new(false);
         let [held, other, late] = [0; 3].map(|len| maps.lend(len).unwrap());
-        let files = [&other, &late].map(|map| map.file.try_clone().unwrap());
+        let files = [&other, &late].map(file_of);
         for map in [&held, &other, &late] {
             write(map, b"result");
         }
-        let [held, other, late] = [held, other, late].map(|map| maps.accept(map, 6).unwrap());
+        let [held, other, late] = [held, other, late].map(|map| maps.accept(map, 6, None).unwrap());
         drop(other);
         drop(maps);
         drop(late);
@@ -406,7 +454,7 @@ mod tests {
             .map(|_| {
                 let map = maps.lend(0).unwrap();
                 write(&map, b"result");
-                maps.accept(map, 6).unwrap()
+                maps.accept(map, 6, None).unwrap()
             })
             .collect();
         drop(results);

@@ -12,7 +12,7 @@
 //!    (`maps.rs`: a map is lent only when the last [`bytes::Bytes`] of it is gone). An argument's map is
 //!    written by the server before it is sent, and used again only once the worker has said that it is done
 //!    with it. Maps are never shared between workers, and those of a worker that died are not used again.
-//!    [`empty`] is for maps that nobody reads and that are not lent again.
+//!    [`empty`] and [`ReadMap::empty`] are for maps that nobody reads and that are not lent again.
 //! 3. **What the worker has handed over it cannot write by accident.** It makes its own map read-only before
 //!    it replies, so a wild pointer of its C code meets a page fault, which kills the worker and leaves the
 //!    result alone. The server's map is read-only from the start. Where a file has no pages yet the worker writes
@@ -34,7 +34,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Mmap, MmapMut, MmapOptions, RemapOptions};
+use memmap2::{Mmap, MmapMut, MmapOptions, RemapOptions, UncheckedAdvice};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
     memfd_create,
@@ -95,6 +95,15 @@ impl ReadMap {
     pub(in crate::process) fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// As [`empty`], as far as it is mapped, where the file is not at hand.
+    pub(in crate::process) fn empty(self) {
+        // Where the system does not do it, the memory goes with the last who has the file.
+        let Ok(map) = self.0.make_mut() else { return };
+        // SAFETY: it changes bytes that nobody reads any more: nobody has a slice of what is owned here, and the map
+        // is not lent again (point 2 of the head).
+        let _done = unsafe { map.unchecked_advise(UncheckedAdvice::Remove) };
+    }
 }
 
 /// A map to write to, which can be made read-only and writable again.
@@ -105,6 +114,8 @@ pub(in crate::process) struct WriteMap {
     used: usize,
     /// How long the file is: as long as the map, or longer.
     long: usize,
+    /// How long the server knows it to be.
+    told: usize,
     /// None while its protection is changed, and after that failed.
     map: Option<Protected>,
 }
@@ -122,11 +133,17 @@ impl WriteMap {
         check(file.as_fd(), len)?;
         // SAFETY: points 1 and 2 of the head.
         let map = unsafe { MmapOptions::new().len(len).map_mut(file.as_raw_fd())? };
-        Ok(WriteMap { file, used: 0, long: len, map: Some(Protected::Writable(map)) })
+        Ok(WriteMap { file, used: 0, long: len, told: len, map: Some(Protected::Writable(map)) })
     }
 
     pub(in crate::process) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// The file, if it has become longer than the server knows, who is told now.
+    pub(in crate::process) fn grown(&mut self) -> Option<BorrowedFd<'_>> {
+        let told = std::mem::replace(&mut self.told, self.long);
+        (told < self.long).then(|| self.file.as_fd())
     }
 
     pub(in crate::process) fn len(&self) -> usize {
@@ -319,6 +336,28 @@ pub(in crate::process) fn end_with_parent() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_emptied_is_gone_and_the_file_as_long() {
+        let mut write = WriteMap::new(shared_file("test", 10 * PAGE).unwrap()).unwrap();
+        write.put(&[7; 9 * PAGE], 0).unwrap();
+        ReadMap::new(write.file(), 8 * PAGE).unwrap().empty();
+        let bytes = ReadMap::new(write.file(), 10 * PAGE).unwrap();
+        assert!(bytes.bytes()[..8 * PAGE].iter().all(|byte| *byte == 0));
+        assert_eq!(bytes.bytes()[8 * PAGE], 7, "beyond the map");
+    }
+
+    #[test]
+    fn a_file_that_has_grown_is_told_of_once() {
+        let mut write = WriteMap::new(shared_file("test", PAGE).unwrap()).unwrap();
+        assert!(write.grown().is_none());
+        write.grow(2 * PAGE).unwrap();
+        assert!(write.grown().is_some() && write.grown().is_none());
+        write.append(&[1; PAGE], PAGE).unwrap();
+        assert!(write.grown().is_none(), "within the file");
+        write.append(&[1; PAGE], 2 * PAGE).unwrap();
+        assert!(write.grown().is_some() && write.grown().is_none());
+    }
 
     #[test]
     fn what_is_written_is_read_and_what_is_handed_over_stays_when_the_file_grows() {

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// Raised whenever the messages change. Both sides are one executable, so they only ever differ where a
 /// worker was started by hand.
-pub(in crate::process) const VERSION: u16 = 1;
+pub(in crate::process) const VERSION: u16 = 2;
 /// What travels in the message itself; what is longer goes through a map. A copy of so much costs about as
 /// much as telling the other side about a map.
 pub(in crate::process) const INLINE: usize = 16 * 1024;

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::process::exit;
 
 use rustix::net::SocketType;
-use rustix::process::{Pid, getppid};
+use rustix::process::{Pid, Resource, Rlimit, getppid, getrlimit, setrlimit};
 
 use super::connection::set_url;
 use super::registry::Registry;
@@ -66,6 +66,7 @@ fn prepare(server: Pid) -> io::Result<OwnedFd> {
     rustix::stdio::dup2_stdin(&nothing)?;
     close_inherited(std::os::fd::AsFd::as_fd(&control))?;
     end_with_parent()?;
+    allow_many_descriptors();
     // It may have died before that.
     if getppid() != Some(server) {
         exit(0);
@@ -74,6 +75,14 @@ fn prepare(server: Pid) -> io::Result<OwnedFd> {
         eprintln!("a worker process could not raise its oom score: {error}");
     }
     Ok(control)
+}
+
+/// There is one for each result that the server holds: as many as the system allows, not as many as old programs can
+/// stand.
+fn allow_many_descriptors() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where it is refused, fewer can be held.
+    let _refused = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// Where memory runs out, this process is to go before its server. Some sandboxes do not allow it.
