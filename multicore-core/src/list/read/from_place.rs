@@ -58,7 +58,15 @@ where
         }
         match DB::DIALECT {
             Dialect::Postgres => {
-                let casts = survey::casts(shape, lease.connection(), &self.request).await?;
+                let casts = match survey::casts(shape, lease.connection(), &self.request).await {
+                    Ok(casts) => casts,
+                    Err(error) if error.is_lost::<DB>() => return Err(error),
+                    Err(error) => {
+                        tracing::debug!(%error, "the types of a list's keys are not known");
+                        lease.ended();
+                        return Ok(None);
+                    }
+                };
                 lease.ended();
                 if !casts.iter().all(|cast| cast.as_deref().is_some_and(|cast| EXACT.contains(&cast))) {
                     return Ok(None);
