@@ -118,12 +118,13 @@ where
         for offset in (2_000..ROWS).step_by(50) {
             assert!(page(&mc, query, 50, offset).await.is_from_known_place(), "order {order}, {offset}");
         }
-        // Before every place, and behind the end.
+        // The walk had more places than are kept.
+        known(&mc, query, 1_500).await;
+        // Before every place, and behind the end, which leaves what is known as it was.
         for (offset, rows) in [(0, 10), (900, 10), (1_400, 10), (ROWS, 0), (ROWS + 1, 0), (1 << 40, 0)] {
             assert_eq!(page(&mc, query, 10, offset).await.rows(), rows);
+            assert!(page(&mc, query, 10, 1_500).await.is_from_known_place(), "order {order}, {offset}");
         }
-        // Which leaves what is known as it was, or learns it again.
-        known(&mc, query, 1_500).await;
         // Long ones may be read in ranges, which a place near the start does not make up for.
         let long = page(&mc, query, 1_000, 1_700).await;
         assert!(!long.is_from_known_place());
@@ -182,6 +183,7 @@ where
         known(&mc, query, 1_500).await;
         app.acquire().await.unwrap().execute(sql).await.unwrap();
         assert!(!page(&mc, query, 10, 1_500).await.is_from_known_place(), "{sql}");
+        assert!(page(&mc, query, 10, 1_500).await.is_from_known_place(), "{sql}: the next one");
     }
 }
 
@@ -253,6 +255,71 @@ async fn a_standby_has_no_places() {
     }
     for _ in 0..10 {
         assert!(!page(&mc, query, 10, 1_500).await.is_from_known_place());
+    }
+}
+
+/// What a key's text is cast back to was asked for once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_whose_type_changes_have_no_places_any_more() {
+    let Some(primary) = Cluster::primary().await else { return };
+    for (before, after, fill) in [
+        // Cut off, two rows of a day would be one.
+        ("date", "timestamp", "UPDATE event SET at = at + id * interval '1 minute'"),
+        // No number of the old type any more.
+        ("integer", "bigint", "UPDATE event SET at = at + 3000000000"),
+        // No operator between the two.
+        ("integer", "text", "UPDATE event SET at = lpad(at, 9, '0')"),
+    ] {
+        let app = primary.pool(1);
+        let value = if before == "date" { "date '2025-01-01' + n / 100" } else { "n" };
+        for sql in [
+            format!("CREATE TABLE event (id bigint PRIMARY KEY, at {before} NOT NULL)"),
+            format!("INSERT INTO event SELECT n, {value} FROM generate_series(1, {ROWS}) AS n"),
+            "CREATE INDEX event_at ON event (at, id)".to_owned(),
+            "ANALYZE event".to_owned(),
+        ] {
+            app.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
+        let mc = over(&app, 2).await;
+        let list = async |offset: u64, execution| {
+            let query = ListQuery::<(i64,)>::select("id").from("event").order_by([asc("at"), asc("id")]);
+            let page = Page { limit: 10, offset };
+            soon(mc.list(query.execution(execution), page, |row| row)).await.unwrap()
+        };
+        let start = std::time::Instant::now();
+        while !list(1_550, Execution::Auto).await.is_from_known_place() {
+            assert!(start.elapsed() < PATIENCE, "no place is ever known");
+        }
+        let mut writer = primary.pool(1).acquire().await.unwrap();
+        for sql in [&*format!("ALTER TABLE event ALTER at TYPE {after} USING at::{after}"), fill] {
+            (&mut *writer).execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+        }
+        // The driver's own statements do not outlive a type.
+        app.acquire().await.unwrap().close().await.unwrap();
+        for offset in [1_550, 1_560, 1_555, 2_000, 1_550] {
+            let oracle = list(offset, Execution::Sequential).await.to_bytes();
+            let ours = list(offset, Execution::Auto).await;
+            assert!(ours.to_bytes() == oracle, "{before} to {after} at {offset}");
+            assert!(!ours.is_from_known_place(), "{before} to {after} at {offset}");
+        }
+        app.execute("DROP TABLE event").await.unwrap();
+    }
+}
+
+/// No cursor could be made of it, and none is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deep_page_whose_keys_cannot_be_decoded_is_read_as_ever() {
+    let (_folder, app) = sqlite().await;
+    fill(&app).await;
+    app.execute("UPDATE sample SET name = CAST(x'ff41' AS TEXT) WHERE id % 2 = 0").await.unwrap();
+    let mc = over(&app, 2).await;
+    for execution in [Execution::Auto, Execution::Sequential] {
+        for _ in 0..3 {
+            let query = ListQuery::<(i64,)>::select("id").from("sample").order_by([desc("name"), desc("id")]);
+            let page = Page { limit: 10, offset: 1_500 };
+            let list = soon(mc.list(query.execution(execution), page, |row| row)).await.unwrap();
+            assert_eq!((list.rows(), list.is_from_known_place()), (10, false));
+        }
     }
 }
 

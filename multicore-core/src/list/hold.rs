@@ -1,5 +1,5 @@
-//! A lock that the pool's control connection holds for as long as it lives (PostgreSQL). While another session finds it
-//! held, the server has not lost its memory since it was taken: a crash ends all sessions. Snapshots are numbered
+//! A lock that the pool's control connection holds from when it is first wanted (PostgreSQL). While another session finds
+//! it held, the server has not lost its memory since it was taken: a crash ends all sessions. Snapshots are numbered
 //! by the server's memory, and after a crash that lost what was not on disk yet, their numbers may come again.
 
 use std::sync::Arc;

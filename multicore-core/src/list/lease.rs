@@ -84,6 +84,11 @@ impl<DB: SqlDatabase> Lease<DB> {
         Arc::clone(&self.flowing)
     }
 
+    /// Whether the connection is there and nothing is under way on it.
+    pub(super) fn is_between_statements(&self) -> bool {
+        self.connection.is_some() && !self.busy && !self.in_transaction
+    }
+
     /// The statement has come to its end.
     pub(super) fn ended(&mut self) {
         self.busy = false;

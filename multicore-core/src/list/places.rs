@@ -12,8 +12,8 @@ use super::cursor::KeyValue;
 const MOST_PLACES: usize = 64;
 /// Keys longer than this, together, are not kept.
 const LONGEST_KEYS: usize = 1_024;
-/// So many times in a row places may be forgotten before one was of use, until only some pages are looked at: where
-/// others write all the time it never pays.
+/// So many times in a row places may be forgotten, or not be found, before one was of use, until only some pages are looked
+/// at: where others write all the time it never pays.
 const VAIN: u32 = 4;
 /// Then one of so many.
 const LOOK_AGAIN: u32 = 16;
@@ -46,11 +46,13 @@ pub(super) struct Places(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// There will never be any.
+    ended: bool,
     stamp: Option<Stamp>,
     places: Vec<(Place, u64)>,
     /// Counts uses, for which place was used last.
     clock: u64,
-    /// How often places were forgotten since one was of use.
+    /// How often places were forgotten, or looked for and not found, since one was of use.
     vain: u32,
     /// Pages that were not looked at since one was.
     passed: u32,
@@ -86,6 +88,22 @@ impl Places {
         inner.passed == 0
     }
 
+    /// Whether there may ever be any.
+    pub(super) fn may_be(&self) -> bool {
+        !self.lock().ended
+    }
+
+    /// There will be none: the query's keys are not fit for it.
+    pub(super) fn end(&self) {
+        *self.lock() = Inner { ended: true, ..Inner::default() };
+    }
+
+    /// A page was looked at, and showed none.
+    pub(super) fn looked_in_vain(&self) {
+        let mut inner = self.lock();
+        inner.vain = inner.vain.saturating_add(1);
+    }
+
     /// A page was read from a place.
     pub(super) fn was_of_use(&self) {
         self.lock().vain = 0;
@@ -93,23 +111,31 @@ impl Places {
 
     /// The snapshot of these places was not seen any more.
     pub(super) fn forget(&self, stamp: Stamp) {
-        let mut inner = self.lock();
-        if inner.stamp == Some(stamp) {
-            inner.stamp = None;
-            inner.places.clear();
-            inner.vain = inner.vain.saturating_add(1);
+        if self.drop_of(stamp) {
+            self.looked_in_vain();
         }
     }
 
-    /// A place that a page has seen.
-    pub(super) fn learn(&self, stamp: Stamp, position: u64, keys: &[KeyValue]) {
+    /// These places are of no use any more, whether or not they were. Whether there were such.
+    pub(super) fn drop_of(&self, stamp: Stamp) -> bool {
+        let mut inner = self.lock();
+        let is_its = inner.stamp == Some(stamp);
+        if is_its {
+            inner.stamp = None;
+            inner.places.clear();
+        }
+        is_its
+    }
+
+    /// A place that a page has seen. Whether it is kept.
+    pub(super) fn learn(&self, stamp: Stamp, position: u64, keys: &[KeyValue]) -> bool {
         let length = |key: &KeyValue| match key {
             KeyValue::Text(text) => text.len(),
             KeyValue::Blob(bytes) => bytes.len(),
             KeyValue::Null | KeyValue::Int(_) | KeyValue::Uint(_) | KeyValue::Real(_) => 8,
         };
         if position < FROM || keys.iter().map(length).sum::<usize>() > LONGEST_KEYS {
-            return;
+            return false;
         }
         let inner = &mut *self.lock();
         if inner.stamp != Some(stamp) {
@@ -120,7 +146,7 @@ impl Places {
         inner.clock += 1;
         if let Some((_, used)) = inner.places.iter_mut().find(|(place, _)| place.position == position) {
             *used = inner.clock;
-            return;
+            return true;
         }
         if inner.places.len() == MOST_PLACES
             && let Some(oldest) = (0..MOST_PLACES).min_by_key(|at| inner.places[*at].1)
@@ -128,6 +154,7 @@ impl Places {
             inner.places.swap_remove(oldest);
         }
         inner.places.push((Place { position, keys: keys.to_vec() }, inner.clock));
+        true
     }
 }
 
@@ -227,5 +254,23 @@ mod tests {
         assert_eq!(looked, every);
         places.was_of_use();
         assert!(places.wants_more());
+        // Also where none is ever found, as on a standby. What was dropped for another reason does not count.
+        for _ in 0..VAIN {
+            assert!(places.wants_more());
+            places.learn(STAMP, FROM, &keys(0));
+            assert!(places.drop_of(STAMP) && !places.drop_of(STAMP));
+            assert!(places.wants_more());
+            places.looked_in_vain();
+        }
+        assert!(!places.wants_more());
+    }
+
+    #[test]
+    fn a_query_whose_keys_are_not_fit_has_none() {
+        let places = Places::default();
+        assert!(places.learn(STAMP, FROM, &keys(0)) && places.may_be());
+        places.end();
+        assert!(!places.may_be());
+        assert_eq!(places.before(FROM, 1, false), None);
     }
 }

@@ -76,6 +76,9 @@ pub(crate) struct Read {
     pub(crate) keys: bool,
     /// Also select the snapshot, as the last column (PostgreSQL).
     pub(crate) snapshot: bool,
+    /// But none where the keys as text are not exactly what they are cast back to: their types may have changed since
+    /// they were asked for, and dates in other styles than ISO's name time zones by letters.
+    pub(crate) exact: bool,
     /// No rows at all unless this is the snapshot (PostgreSQL; no standby ever saw one to expect).
     pub(crate) expects: Option<i64>,
     /// No rows at all unless another session holds the lock of this number (PostgreSQL).
@@ -149,10 +152,13 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
         }
     }
     if read.snapshot {
-        let _infallible = write!(
-            sql.text,
-            ", (SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE {SNAPSHOT} END) AS multicore_snapshot"
-        );
+        sql.text.push_str(", ");
+        if read.exact {
+            sql.exact_keys();
+        }
+        let _infallible =
+            write!(sql.text, "(SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE {SNAPSHOT} END)");
+        sql.text.push_str(if read.exact { " END AS multicore_snapshot" } else { " AS multicore_snapshot" });
     }
     sql.from();
     let mut conditions = Conditions::begin(&mut sql);
@@ -248,6 +254,16 @@ impl<'p> Sql<'p> {
         } else {
             self.param(param);
         }
+    }
+
+    /// The beginning of what is only told where the keys are of the types they are cast to, and dates are ISO's.
+    fn exact_keys(&mut self) {
+        self.text.push_str("CASE WHEN (SELECT current_setting('DateStyle') LIKE 'ISO%')");
+        for key in &self.parts.keys {
+            let cast = key.cast.as_deref().unwrap_or_default();
+            let _infallible = write!(self.text, " AND pg_typeof({}) = '{cast}'::regtype", key.sql);
+        }
+        self.text.push_str(" THEN ");
     }
 
     fn from(&mut self) {

@@ -93,6 +93,10 @@ impl<R, DB: Database> fmt::Debug for ListQuery<R, DB> {
 
 impl<R> ListQuery<R> {
     /// The columns, as after `SELECT`.
+    ///
+    /// Rows may have more of them behind these, with names that begin in `multicore_`: the keys of pages by cursor and
+    /// of pages deep in a list, and the snapshot of pages in ranges. A [`FromRow`] that is derived does not see them; one
+    /// that goes through all columns of a row is to leave them out.
     pub fn select<DB: SqlDatabase>(columns: impl SqlSafeStr) -> ListQuery<R, DB>
     where
         R: ListRow<DB>,

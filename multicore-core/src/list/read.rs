@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use self::from_place::FromPlace;
 use super::ListError;
 use super::cursor::{self, KeyValue};
 use super::error::{statement_error, unwrap_failure};
@@ -93,11 +94,15 @@ where
         let read = Read { tag: guard.tag(), literal, ..read };
         let way = Way { guard, stepwise, plan, soon, version: Version::Any };
         let places = self.places(lease, &shape, &way).await?;
-        if let Some(lock) = places
-            && let Some(got) = self.read_from_place(lease, &shape, &read, &way, lock).await?
-        {
-            return self.list(&shape, got, Strategy::Single);
+        let mut tried = None;
+        if let Some(lock) = places {
+            match self.read_from_place(lease, &shape, &read, &way, lock).await? {
+                FromPlace::Read(got) => return self.list(&shape, got, Strategy::Single),
+                FromPlace::Tried(stamp) => tried = Some(stamp),
+                FromPlace::None => {}
+            }
         }
+        let mut learns = false;
 
         let wanted = match self.request.strategy {
             Strategy::Single => false,
@@ -132,13 +137,21 @@ where
                 let locate = plan == PlanKind::Ordered && self.may_locate(&shape, &read);
                 let read = Read { locate, ..read };
                 let got = match places.filter(|_| shape.places.wants_more()) {
-                    Some(lock) => self.single_for_places(lease, &shape, read, way, lock).await?,
+                    Some(lock) => {
+                        learns = true;
+                        self.single_for_places(lease, &shape, read, way, lock, tried).await?
+                    }
                     None => self.single(lease, &shape, read, way, &self.cursor).await?,
                 };
                 (got.expect("no snapshot was expected"), Strategy::Single)
             }
         };
-        if let (Some(_), Some(pays)) = (compared, pays)
+        if let Some(tried) = tried
+            && got.seen.rows > 0
+        {
+            shape.places.forget(tried);
+        }
+        if let (Some(_), Some(pays), false) = (compared, pays, learns)
             && got.seen.rows > 0
         {
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -267,6 +280,7 @@ where
         let look = Look {
             rows: self.paging.limit,
             keys: if read.keys { self.request.parts.keys.len() } else { 0 },
+            spares_keys: matches!(self.paging.start, Start::Offset(_)),
             snapshot: read.snapshot,
             filtered: self.request.parts.bound > 0,
         };

@@ -41,6 +41,8 @@ pub(super) struct Look {
     pub(super) rows: u64,
     /// How many order keys stand behind the query's own columns; none if they were not selected.
     pub(super) keys: usize,
+    /// Whether the page does without the keys where they cannot be decoded.
+    pub(super) spares_keys: bool,
     /// Whether the snapshot is the last column.
     pub(super) snapshot: bool,
     /// Whether the filters have values.
@@ -50,7 +52,7 @@ pub(super) struct Look {
 impl Seen {
     /// Looks at the next row of the page.
     pub(super) fn see<DB: SqlDatabase>(&mut self, look: &Look, row: &DB::Item) -> Result<(), ListError> {
-        let Look { rows, keys, snapshot, .. } = *look;
+        let Look { rows, keys, snapshot, spares_keys, .. } = *look;
         if snapshot && self.rows == 0 {
             self.snapshot = DB::item_snapshot(row).map_err(ListError::Decode)?;
         }
@@ -59,7 +61,11 @@ impl Seen {
             let behind = usize::from(snapshot);
             let from = DB::width(row) - keys - behind;
             let values = (from..from + keys).map(|index| DB::item_key(row, index));
-            let values = values.collect::<Result<Vec<_>, _>>().map_err(ListError::Decode)?;
+            let values = match values.collect::<Result<Vec<_>, _>>() {
+                Ok(values) => values,
+                Err(_) if spares_keys => return Ok(()),
+                Err(error) => return Err(ListError::Decode(error)),
+            };
             if self.rows == rows {
                 self.last = Some(values.clone());
             }

@@ -103,6 +103,20 @@ fn a_page_from_a_place_begins_with_that_row_in_the_snapshot_it_is_of() {
 }
 
 #[test]
+fn no_snapshot_is_told_where_the_keys_are_not_of_the_types_they_are_cast_to() {
+    let mut keys = vec![key("t.day", false, None), key("id", false, None)];
+    keys[0].cast = Some("date".into());
+    keys[1].cast = Some("bigint".into());
+    let read = Read { keys: true, snapshot: true, exact: true, ..page(10, 2_000) };
+    let planned = statement(&parts(Dialect::Postgres, None, 0, keys), &read);
+    let told = ", CASE WHEN (SELECT current_setting('DateStyle') LIKE 'ISO%') AND pg_typeof(t.day) = \
+                'date'::regtype AND pg_typeof(id) = 'bigint'::regtype THEN (SELECT CASE WHEN \
+                pg_is_in_recovery() THEN NULL ELSE hashtextextended(";
+    assert!(planned.sql.contains(told), "{}", planned.sql);
+    assert!(planned.sql.contains(", 0) END) END AS multicore_snapshot FROM t ORDER BY"), "{}", planned.sql);
+}
+
+#[test]
 fn mixed_directions_and_nulls_are_written_out() {
     let mixed = vec![key("k", true, None), key("id", false, None)];
     let after = Read { after: Some(vec![false, false]), rows: Some(10), ..Read::default() };

@@ -97,6 +97,7 @@ where
         Look {
             rows: part.rows,
             keys: if self.read.keys { self.parts.keys.len() } else { 0 },
+            spares_keys: false,
             snapshot: self.read.snapshot,
             filtered: self.parts.bound > 0,
         }

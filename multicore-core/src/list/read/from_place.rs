@@ -2,7 +2,7 @@
 //! what it leaves behind. Which places are known is `places`' to say.
 
 use super::{PageRead, Way};
-use crate::db::{Dialect, SqlDatabase};
+use crate::db::{Dialect, PlanKind, SqlDatabase};
 use crate::list::ListError;
 use crate::list::cursor::KeyValue;
 use crate::list::hold::Hold;
@@ -19,8 +19,8 @@ use crate::list::strategy;
 use crate::list::survey;
 use crate::mode::Execution;
 
-/// The types of PostgreSQL whose values are the same again after they were text. Those of floating point are,
-/// or are not, by a setting of the session.
+/// The types of PostgreSQL whose values are the same again after they were text, dates and times in ISO's style. Those
+/// of floating point are, or are not, by a setting of the session.
 #[rustfmt::skip]
 const EXACT: &[&str] = &[
     "smallint", "integer", "bigint", "numeric", "boolean", "uuid", "text", "character varying", "date",
@@ -52,7 +52,9 @@ where
             // Else the program may know that its connections differ.
             && self.request.strategy == Strategy::Auto
             && self.request.wish.execution != Execution::Sequential
-            && !self.core.transaction_pooling;
+            && !self.core.transaction_pooling
+            && self.core.registry.is_open()
+            && shape.places.may_be();
         if !may {
             return Ok(None);
         }
@@ -63,12 +65,14 @@ where
                     Err(error) if error.is_lost::<DB>() => return Err(error),
                     Err(error) => {
                         tracing::debug!(%error, "the types of a list's keys are not known");
+                        shape.places.end();
                         lease.ended();
                         return Ok(None);
                     }
                 };
                 lease.ended();
                 if !casts.iter().all(|cast| cast.as_deref().is_some_and(|cast| EXACT.contains(&cast))) {
+                    shape.places.end();
                     return Ok(None);
                 }
                 for (key, cast) in self.request.parts.keys.iter_mut().zip(casts) {
@@ -88,7 +92,7 @@ where
         }
     }
 
-    /// Reads the page from the nearest place before it; none if there is none, or others have written since.
+    /// Reads the page from the nearest place before it.
     pub(super) async fn read_from_place(
         &self,
         lease: &mut Lease<DB>,
@@ -96,14 +100,14 @@ where
         read: &Read,
         way: &Way,
         lock: i64,
-    ) -> Result<Option<Got>, ListError> {
+    ) -> Result<FromPlace, ListError> {
         let (from, rows) = (read.skip.unwrap_or(0), self.paging.limit);
         let Some((stamp, place)) = shape.places.before(from, rows, strategy::is_long(rows)) else {
-            return Ok(None);
+            return Ok(FromPlace::None);
         };
         if stamp.lock != lock {
-            shape.places.forget(stamp);
-            return Ok(None);
+            shape.places.drop_of(stamp);
+            return Ok(FromPlace::None);
         }
         let Place { position, keys } = place;
         let skip = from - position;
@@ -112,7 +116,7 @@ where
             after: Some(keys.iter().map(|key| *key == KeyValue::Null).collect()),
             inclusive: true,
             skip: (skip > 0).then_some(skip),
-            locate: way.plan == crate::db::PlanKind::Ordered && skip >= strategy::LOCATE_FROM,
+            locate: way.plan == PlanKind::Ordered && skip >= strategy::LOCATE_FROM,
             literal: on_postgres && skip == 0 && shape.keeps_length(rows),
             keys: true,
             expects: on_postgres.then_some(stamp.snapshot),
@@ -124,23 +128,24 @@ where
             .map(|_| strategy::stepwise(shape.facts.prompt, skip, self.core.can_move()).in_transaction());
         let version = Version::Expected(stamp.snapshot);
         let way = Way { stepwise, version, ..way.clone() };
-        match self.single(lease, shape, ours, way, &keys).await? {
-            Some(got) => {
+        match self.single(lease, shape, ours, way, &keys).await {
+            Ok(Some(got)) => {
                 shape.places.was_of_use();
-                learn(shape, stamp, from, &got);
-                Ok(Some(Got { from_place: true, ..got }))
+                self.learn(shape, stamp, from, &got);
+                Ok(FromPlace::Read(Got { from_place: true, ..got }))
             }
-            None => {
+            Ok(None) => Ok(FromPlace::Tried(stamp)),
+            // A key's type that has changed is found out before the snapshot is.
+            Err(ListError::Statement(error) | ListError::Filter(error)) if lease.is_between_statements() => {
+                tracing::debug!(%error, "a page from a known place is read from the list's start");
                 shape.places.forget(stamp);
-                if on_postgres {
-                    self.core.shapes.hold.is_in_doubt(lock);
-                }
-                Ok(None)
+                Ok(FromPlace::None)
             }
+            Err(error) => Err(error),
         }
     }
 
-    /// Reads the page as ever, and keeps in mind where its rows stand.
+    /// Reads the page as ever, and keeps in mind where its rows stand. `tried` is what it was to be of at first.
     pub(super) async fn single_for_places(
         &self,
         lease: &mut Lease<DB>,
@@ -148,27 +153,49 @@ where
         read: Read,
         way: Way,
         lock: i64,
+        tried: Option<Stamp>,
     ) -> Result<Option<Got>, ListError> {
         let from = read.skip.unwrap_or(0);
-        let read = Read { keys: true, snapshot: DB::DIALECT == Dialect::Postgres, ..read };
+        let on_postgres = DB::DIALECT == Dialect::Postgres;
+        let read = Read { keys: true, snapshot: on_postgres, exact: on_postgres, ..read };
         let way = Way { version: Version::Seen, ..way };
         let got = self.single(lease, shape, read, way, &[]).await?;
+        let Some(page) = got.as_ref().filter(|page| page.seen.rows > 0) else { return Ok(got) };
+        if let Some(tried) = tried {
+            shape.places.forget(tried);
+        }
         // A standby names no snapshot.
-        if let Some(got) = &got
-            && let Some(snapshot) = got.seen.snapshot
-        {
-            learn(shape, Stamp { snapshot, lock }, from, got);
+        let stamp = page.seen.snapshot.map(|snapshot| Stamp { snapshot, lock });
+        if on_postgres && stamp.is_some() && stamp == tried {
+            // It has not moved, so it was the lock.
+            self.core.shapes.hold.is_in_doubt(lock);
+        } else if !stamp.is_some_and(|stamp| self.learn(shape, stamp, from, page)) {
+            shape.places.looked_in_vain();
         }
         Ok(got)
     }
+
+    /// Keeps the places of a page's first row and of its last. Whether there were any.
+    fn learn(&self, shape: &Shape, stamp: Stamp, from: u64, got: &Got) -> bool {
+        let last = got.seen.last.as_ref().map(|keys| (from + got.seen.rows - 1, keys));
+        let first = got.seen.first.as_ref().map(|keys| (from, keys));
+        let mut learnt = false;
+        for (position, keys) in first.into_iter().chain(last) {
+            let parts = &self.request.parts.keys;
+            // Not what the schema, or the program, says there is none of.
+            let is_row =
+                parts.iter().zip(keys).all(|(key, value)| *value != KeyValue::Null || key.nulls.is_some());
+            learnt |= is_row && shape.places.learn(stamp, position, keys);
+        }
+        learnt
+    }
 }
 
-/// Keeps the places of a page's first row and of its last.
-fn learn(shape: &Shape, stamp: Stamp, from: u64, got: &Got) {
-    if let Some(first) = &got.seen.first {
-        shape.places.learn(stamp, from, first);
-    }
-    if let Some(last) = &got.seen.last {
-        shape.places.learn(stamp, from + got.seen.rows - 1, last);
-    }
+/// What came of reading a page from a place.
+pub(super) enum FromPlace {
+    Read(Got),
+    /// No place is known that would help.
+    None,
+    /// The place's snapshot is not seen any more, or the lock is gone, or on PostgreSQL the page may just have no rows.
+    Tried(Stamp),
 }
