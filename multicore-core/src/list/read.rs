@@ -102,7 +102,6 @@ where
                 FromPlace::None => {}
             }
         }
-        let mut learns = false;
 
         let wanted = match self.request.strategy {
             Strategy::Single => false,
@@ -137,10 +136,7 @@ where
                 let locate = plan == PlanKind::Ordered && self.may_locate(&shape, &read);
                 let read = Read { locate, ..read };
                 let got = match places.filter(|_| shape.places.wants_more()) {
-                    Some(lock) => {
-                        learns = true;
-                        self.single_for_places(lease, &shape, read, way, lock, tried).await?
-                    }
+                    Some(lock) => self.single_for_places(lease, &shape, read, way, lock, tried).await?,
                     None => self.single(lease, &shape, read, way, &self.cursor).await?,
                 };
                 (got.expect("no snapshot was expected"), Strategy::Single)
@@ -151,7 +147,7 @@ where
         {
             shape.places.forget(tried);
         }
-        if let (Some(_), Some(pays), false) = (compared, pays, learns)
+        if let (Some(_), Some(pays)) = (compared, pays)
             && got.seen.rows > 0
         {
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
