@@ -1,11 +1,13 @@
 //! A page deep in a list, read from a row whose place there an earlier page has seen: what it takes, reading it, and
 //! what it leaves behind. Which places are known is `places`' to say.
 
+use std::sync::Arc;
+
 use super::{PageRead, Way};
-use crate::db::{Dialect, PlanKind, SqlDatabase};
+use crate::core::Core;
+use crate::db::{Ask, Dialect, Guard, PlanKind, SqlDatabase};
 use crate::list::ListError;
 use crate::list::cursor::KeyValue;
-use crate::list::hold::Hold;
 use crate::list::lease::Lease;
 use crate::list::paging::Start;
 use crate::list::places::{self, Place, Stamp};
@@ -78,7 +80,7 @@ where
                 for (key, cast) in self.request.parts.keys.iter_mut().zip(casts) {
                     key.cast = cast;
                 }
-                Ok(Hold::number(self.core))
+                Ok(self.lock())
             }
             Dialect::Sqlite if way.stepwise.is_some() => {
                 if let Err(error) = DB::watch(&self.core.sentinel, &self.core.source).await {
@@ -90,6 +92,20 @@ where
             // Nothing tells whether it is the same snapshot.
             Dialect::Sqlite | Dialect::MySql => Ok(None),
         }
+    }
+
+    /// The number of the lock that the control connection holds. Never waits: where there is none, it is asked for
+    /// meanwhile, for a later page.
+    fn lock(&self) -> Option<i64> {
+        let hold = &self.core.shapes.hold;
+        let number = hold.number();
+        if number.is_none()
+            && let Some(home) = self.core.control.home()
+            && hold.is_to_be_asked_for()
+        {
+            home.spawn(take_lock(Arc::clone(self.core)));
+        }
+        number
     }
 
     /// Reads the page from the nearest place before it.
@@ -189,6 +205,18 @@ where
         }
         learnt
     }
+}
+
+async fn take_lock<DB: SqlDatabase>(core: Arc<Core<DB>>) {
+    let number = Guard::lock().tag().unwrap_or_default();
+    let taken = match core.control.ask(Ask::Hold(number)).await {
+        Ok(taken) => (taken == 1).then_some(number),
+        Err(error) => {
+            tracing::debug!(%error, "no lock tells whether the server was restarted");
+            None
+        }
+    };
+    core.shapes.hold.was_asked_for(taken);
 }
 
 /// What came of reading a page from a place.
