@@ -38,7 +38,7 @@
 //! | feature | what it brings |
 //! |---|---|
 //! | `sqlite` | lists from SQLite, its rows read where they are used, on sqlx's connections |
-//! | `sqlite-driver` | lists from SQLite, all rows through sqlx's driver: without unsafe code, and slower |
+//! | `sqlite-driver` | lists from SQLite, all rows through sqlx's driver: without unsafe code of its own, and slower |
 //! | `postgres` | lists from PostgreSQL, through sqlx |
 //! | `mysql` | lists from MySQL and MariaDB, through sqlx |
 //! | `process` | worker processes over memory maps, on Linux |

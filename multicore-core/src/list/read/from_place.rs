@@ -34,7 +34,8 @@ where
     DB: SqlDatabase,
     W: Rendering<Item = DB::Item>,
 {
-    /// Whether places are of use to the page: the number of the lock by which PostgreSQL is known, zero elsewhere.
+    /// Whether places are of use to the page: if so, the number of the lock that tells whether PostgreSQL has lost its
+    /// memory; on SQLite, zero.
     ///
     /// What two ranges of one page may be, two pages may be too: equal snapshots give equal rows. Values that are bound
     /// in filters are others with each page.
@@ -161,7 +162,8 @@ where
         }
     }
 
-    /// Reads the page as ever, and keeps in mind where its rows stand. `tried` is what it was to be of at first.
+    /// Reads the page as ever, and keeps in mind where its rows stand. `tried` is the stamp of a place
+    /// that it was in vain to be read from.
     pub(super) async fn single_for_places(
         &self,
         lease: &mut Lease<DB>,
@@ -222,7 +224,7 @@ async fn take_lock<DB: SqlDatabase>(core: Arc<Core<DB>>) {
 /// What came of reading a page from a place.
 pub(super) enum FromPlace {
     Read(Got),
-    /// No place is known that would help.
+    /// No place is known that would help, or it was just found to be of no use.
     None,
     /// The place's snapshot is not seen any more, or the lock is gone, or on PostgreSQL the page may just have no rows.
     Tried(Stamp),

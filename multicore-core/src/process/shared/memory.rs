@@ -312,11 +312,11 @@ const PARENT_IS_GONE: Signal = Signal::STKFLT;
 #[cfg(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc", target_arch = "sparc64"))]
 const PARENT_IS_GONE: Signal = Signal::POWER;
 
-/// From here on the death of the thread that started this process ends it at once, whatever it does, and with
-/// it all of its process group: what tasks have started. `SIGKILL` as the signal would leave those behind.
+/// From here on the death of the thread that started this process ends it at once, and with it all of its process
+/// group: what tasks have started. `SIGKILL` as the signal would leave those behind.
 ///
-/// A task's code can prevent it only by handling or blocking that signal itself; the process then ends with its
-/// socket, once the task is over.
+/// A task's code that handles or blocks this signal puts that off: the process then ends with its socket, once the
+/// task is over.
 ///
 /// # Errors
 /// What the system says.
