@@ -258,6 +258,20 @@ async fn a_standby_has_no_places() {
     }
 }
 
+/// What tells about snapshots is a connection too, was closed with the others, and is not opened again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_shutdown_there_are_no_places() {
+    let (_folder, app) = sqlite().await;
+    fill(&app).await;
+    let mc = over(&app, 2).await;
+    let query = || query(vec![asc("id")]);
+    known(&mc, query, 1_500).await;
+    assert!(soon(mc.shutdown(PATIENCE)).await.is_clean());
+    for _ in 0..5 {
+        assert!(!page(&mc, query, 10, 1_500).await.is_from_known_place());
+    }
+}
+
 /// What a key's text is cast back to was asked for once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_whose_type_changes_have_no_places_any_more() {
