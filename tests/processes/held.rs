@@ -60,6 +60,24 @@ async fn results_are_held_by_the_thousand_without_descriptors() {
     assert_eq!((stats.started, stats.died), (1, 0));
 }
 
+/// Then the server is told of the map's length only with a later and shorter result.
+#[tokio::test]
+async fn a_map_that_has_grown_for_a_result_that_was_too_large_serves_the_next_ones() {
+    let mc = pool(settings(1).max_result(150_000)).await;
+    let processes = mc.processes();
+    for _ in 0..2 {
+        // Written piece by piece, up to the limit.
+        let error =
+            soon(processes.run::<_, Json<Vec<u32>>>("count-up", Json(100_000_u32))).await.unwrap_err();
+        assert!(matches!(error, ProcessError::TooLarge { limit: 150_000, .. }), "{error}");
+        for len in [20_000_usize, 140_000, 70_000] {
+            let result: Bytes = soon(processes.run("fill", Packed((len, 7_u8)))).await.unwrap();
+            assert!(result.len() == len && result.iter().all(|byte| *byte == 7));
+        }
+    }
+    assert_eq!((processes.stats().started, processes.stats().killed), (1, 0));
+}
+
 /// What the worker is told to forget then does not fit one message.
 #[tokio::test]
 async fn hundreds_of_results_dropped_at_once_cost_no_worker() {

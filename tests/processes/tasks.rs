@@ -25,6 +25,7 @@ fn tasks() -> Tasks<SqliteConnection> {
             Ok::<_, Infallible>(Json(numbers.iter().sum::<f64>()))
         })
         .add("fill", |Packed((len, byte)): Packed<(usize, u8)>| Ok::<_, Infallible>(vec![byte; len]))
+        .add("count-up", |Json(most): Json<u32>| Ok::<_, Infallible>(Json((0..most).collect::<Vec<_>>())))
         .add("pid", |(): ()| Ok::<_, Infallible>(Json(std::process::id())))
         .add("fail", |text: String| Err::<(), _>(text))
         .add("panic", |text: String| -> Result<(), Infallible> { panic!("{text}") })

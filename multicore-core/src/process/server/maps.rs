@@ -258,6 +258,8 @@ impl Maps {
         if let Some(file) = grown {
             map.size = usize::try_from(length(&file)?).map_err(io::Error::other)?;
             map.file = Some(file);
+            // Of all of it, for the results to come, as the file does not come again.
+            map.view = None;
         }
         if len > map.size as u64 {
             return Err(io::Error::other(format!("a result of {len} bytes in a map of {}", map.size)));
@@ -277,7 +279,6 @@ impl Maps {
             self.put_back(map);
             return Ok(bytes.into());
         }
-        // All of it, for the results to come.
         if map.view.as_ref().is_none_or(|view| view.bytes().len() < len) {
             map.view = Some(ReadMap::new(map.file.as_ref().ok_or_else(no_file)?, map.size)?);
         }
@@ -409,6 +410,14 @@ mod tests {
         let held = maps.accept(map, 2 * SHORTEST as u64, Some(file.try_clone().unwrap())).unwrap();
         assert_eq!((held.len(), holders(&file)), (2 * SHORTEST, 2));
         assert!(held.starts_with(b"result"));
+        drop(held);
+        // It may have grown for a result that came to nothing, and the one it is told with be short.
+        let map = maps.lend(0).unwrap();
+        rustix::fs::ftruncate(&file, 7 * SHORTEST as u64).unwrap();
+        drop(maps.accept(map, 5, Some(file.try_clone().unwrap())).unwrap());
+        let map = maps.lend(0).unwrap();
+        let held = maps.accept(map, 6 * SHORTEST as u64, None).unwrap();
+        assert_eq!((held.len(), holders(&file)), (6 * SHORTEST, 2));
         drop(held);
         let map = maps.lend(0).unwrap();
         let not_sealed = OwnedFd::from(tempfile::tempfile().unwrap());

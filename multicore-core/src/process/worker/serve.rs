@@ -141,12 +141,12 @@ impl Server {
                 Some(len) => Payload::Map { map: result, len: len as u64 },
             }),
         };
-        let mut grown = None;
         if mapped.is_some() {
             map.protect()?;
-            // The server keeps no descriptor of a map that it has handed out.
-            grown = map.grown();
         }
+        // The server keeps no descriptor of a map that it has handed out. It takes the file with a result alone.
+        let is_in_map = matches!(outcome, Outcome::Done(Payload::Map { .. }));
+        let grown = if is_in_map { map.grown() } else { None };
         let kept_argument = argument_map.is_some_and(|map| Arc::strong_count(&map) > 1);
         Reply { id: call.id, outcome, kept_argument }.encode(message);
         socket::put(&self.control, message, grown.as_slice(), true)
