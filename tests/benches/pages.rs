@@ -10,6 +10,7 @@ mod choice;
 #[allow(dead_code, unused_imports, reason = "its tests, and what they need, run with the tests")]
 mod clusters;
 mod databases;
+mod items;
 mod ratio;
 mod turns;
 
@@ -19,19 +20,17 @@ mod support {
 }
 
 use std::cell::Cell;
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use choice::{DATABASES, wanted};
 use clusters::Cluster;
 use databases::PostgresDatabase;
+use items::{Item, Peer, fill_postgres, fill_sqlite};
 use multicore_core::{
-    Builder, Consistency, Execution, List, ListQuery, Multicore, Page, Paging, SqlDatabase, Start, Strategy,
-    asc,
+    Builder, Consistency, Execution, List, ListQuery, Multicore, Page, Paging, Start, Strategy, asc,
 };
-use serde::Serialize;
 use sqlx::pool::PoolOptions;
-use sqlx::{AssertSqlSafe, Executor, FromRow, PgConnection, PgPool, Pool, Postgres, Sqlite, SqlitePool};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, Pool};
 use tokio::runtime::Runtime;
 use turns::{Times, faster, interleave};
 
@@ -52,20 +51,6 @@ const PARTS: &[&str] = &["deep", "long", "snapshot", "sort"];
 const BY_K: &[&str] = &["k", "id"];
 const BY_ID: &[&str] = &["id"];
 const BY_R: &[&str] = &["r", "id"];
-
-#[derive(FromRow, Serialize)]
-struct Item {
-    id: i64,
-    k: i32,
-    text: String,
-}
-
-/// A row with next to nothing in it.
-#[derive(FromRow, Serialize)]
-struct Small {
-    id: i64,
-    k: i32,
-}
 
 fn main() {
     let runtime = Runtime::new().expect("a runtime");
@@ -411,101 +396,5 @@ impl<DB: Peer> Ours<'_, DB> {
     /// Which share of its pages was read in ranges.
     fn ranged(&self) -> String {
         format!("{:.0}%", 100.0 * f64::from(self.ranges.get()) / f64::from(self.pages.get().max(1)))
-    }
-}
-
-/// What cannot be said of a database in generic code.
-trait Peer: SqlDatabase {
-    /// The end of a page's statement.
-    const PAGE: &'static str;
-
-    /// Writes to another table.
-    fn write(pool: &Pool<Self>) -> impl Future<Output = ()> + Send;
-
-    fn items() -> ListQuery<Item, Self>;
-
-    fn smalls() -> ListQuery<Small, Self>;
-
-    fn plain(pool: &Pool<Self>, sql: String, page: Page) -> impl Future<Output = Vec<Item>> + Send;
-
-    fn ours(
-        mc: &Multicore<Self>,
-        query: ListQuery<Item, Self>,
-        page: Paging,
-    ) -> impl Future<Output = List> + Send;
-
-    fn small(
-        mc: &Multicore<Self>,
-        query: ListQuery<Small, Self>,
-        page: Paging,
-    ) -> impl Future<Output = List> + Send;
-}
-
-macro_rules! peer {
-    ($database:ty, $page:literal) => {
-        impl Peer for $database {
-            const PAGE: &'static str = $page;
-
-            async fn write(pool: &Pool<Self>) {
-                pool.execute("UPDATE ticks SET n = n + 1").await.expect("written");
-            }
-
-            fn items() -> ListQuery<Item, Self> {
-                ListQuery::<Item>::select("id, k, text")
-            }
-
-            fn smalls() -> ListQuery<Small, Self> {
-                ListQuery::<Small>::select("id, k")
-            }
-
-            async fn plain(pool: &Pool<Self>, sql: String, page: Page) -> Vec<Item> {
-                let query =
-                    sqlx::query_as(AssertSqlSafe(sql)).bind(page.limit as i64).bind(page.offset as i64);
-                query.fetch_all(pool).await.expect("rows")
-            }
-
-            async fn ours(mc: &Multicore<Self>, query: ListQuery<Item, Self>, page: Paging) -> List {
-                mc.list(query, page, |item| item).await.expect("a page")
-            }
-
-            async fn small(mc: &Multicore<Self>, query: ListQuery<Small, Self>, page: Paging) -> List {
-                mc.list(query, page, |item| item).await.expect("a page")
-            }
-        }
-    };
-}
-
-peer!(Sqlite, "LIMIT ? OFFSET ?");
-peer!(Postgres, "LIMIT $1 OFFSET $2");
-
-/// `k` has 30 rows a value, which are spread over the table; `r` is spread too, and nearly unique.
-async fn fill_sqlite(pool: &SqlitePool) {
-    for sql in [
-        "CREATE TABLE item (id INTEGER PRIMARY KEY, k INTEGER NOT NULL, r INTEGER NOT NULL, text TEXT NOT NULL)",
-        "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 300000)
-         INSERT INTO item SELECT id, id * 7919 % 10000, id * 104729 % 300007,
-             replace(printf('%30s', ''), ' ', printf('%032d', id * 7919)) FROM n",
-        "CREATE INDEX item_k ON item (k, id)",
-        "CREATE TABLE ticks AS SELECT 1 AS n",
-        "PRAGMA wal_checkpoint(TRUNCATE)",
-    ] {
-        pool.execute(sql).await.expect("a table");
-    }
-}
-
-async fn fill_postgres(pool: &PgPool, rows: u32) {
-    for sql in [
-        "CREATE TABLE item (id BIGINT PRIMARY KEY, k INTEGER NOT NULL, r INTEGER NOT NULL, text TEXT NOT NULL)",
-        &format!(
-            "INSERT INTO item SELECT n, n * 7919 % 10000, n * 104729 % 300007, repeat(md5(n::text), 30)
-             FROM generate_series(1::bigint, {rows}) AS n"
-        ),
-        "CREATE INDEX item_k ON item (k, id)",
-        "CREATE TABLE ticks AS SELECT 1 AS n",
-        // As autovacuum leaves it.
-        "VACUUM ANALYZE item",
-        "CHECKPOINT",
-    ] {
-        pool.execute(AssertSqlSafe(sql.to_owned())).await.expect("a table");
     }
 }
