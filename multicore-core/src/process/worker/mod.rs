@@ -77,12 +77,16 @@ fn prepare(server: Pid) -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-/// There is one for each result that the server holds: as many as the system allows, not as many as old programs can
-/// stand.
+/// There is one for each result that the server holds, so this many, or as many as the system allows. Not without limit:
+/// what a task starts inherits it, and there are programs that close all that there could be, one by one.
 fn allow_many_descriptors() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where it is refused, fewer can be held.
-    let _refused = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    const MANY: u64 = 65_536;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let most = maximum.map_or(MANY, |maximum| maximum.min(MANY));
+    if current.is_some_and(|current| current < most) {
+        // Where it is refused, fewer can be held.
+        let _refused = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum });
+    }
 }
 
 /// Where memory runs out, this process is to go before its server. Some sandboxes do not allow it.
