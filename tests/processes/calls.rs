@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use multicore_core::process::{Json, Packed, ProcessError};
 
 use crate::system::soon;
-use crate::tasks::{pool, settings};
+use crate::tasks::{counted, pool, settings};
 
 #[tokio::test]
 async fn values_of_every_format_and_length_come_back() {
@@ -26,6 +26,20 @@ async fn values_of_every_format_and_length_come_back() {
     assert_eq!(text, "GRÖSSER ✓");
     let sum: Json<f64> = processes.run("sum", Packed(vec![0.1, 0.2])).await.unwrap();
     assert_eq!(sum.0, 0.1 + 0.2);
+}
+
+/// In a map that small results have used, in one that is lent again, and into the memory of a longer one.
+#[tokio::test]
+async fn results_written_in_place_are_what_was_written_in_whatever_pieces() {
+    for copy in [false, true] {
+        let mc = pool(settings(1).copy_results(copy)).await;
+        for len in [100_000_usize, 9_000_000, 3_000_000, 9_000_001, 2_097_152] {
+            for piece in [1_000_usize, 16_384, 2_500_000] {
+                let result: Bytes = soon(mc.processes().run("pieces", Packed((len, piece)))).await.unwrap();
+                assert!(result == counted(len), "{len} bytes in pieces of {piece}, copied: {copy}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

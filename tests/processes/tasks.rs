@@ -7,13 +7,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use multicore_core::Multicore;
-use multicore_core::process::{Json, Packed, ProcessSettings, Registered, Tasks};
+use multicore_core::process::{InPlace, Json, Output, Packed, ProcessSettings, Registered, Tasks};
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::chaos;
 use crate::rogue;
 use crate::system::{PATIENCE, wait_at};
+
+/// So many bytes, of which those near to each other differ.
+pub(crate) fn counted(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at % 251) as u8).collect()
+}
 
 fn tasks() -> Tasks<SqliteConnection> {
     let tasks = Tasks::new()
@@ -25,6 +30,12 @@ fn tasks() -> Tasks<SqliteConnection> {
             Ok::<_, Infallible>(Json(numbers.iter().sum::<f64>()))
         })
         .add("fill", |Packed((len, byte)): Packed<(usize, u8)>| Ok::<_, Infallible>(vec![byte; len]))
+        .add("pieces", |Packed((len, piece)): Packed<(usize, usize)>| {
+            let bytes = counted(len);
+            Ok::<_, Infallible>(InPlace(move |out: &mut Output<'_>| {
+                Ok(bytes.chunks(piece).try_for_each(|piece| out.write_all(piece))?)
+            }))
+        })
         .add("count-up", |Json(most): Json<u32>| Ok::<_, Infallible>(Json((0..most).collect::<Vec<_>>())))
         .add("pid", |(): ()| Ok::<_, Infallible>(Json(std::process::id())))
         .add("fail", |text: String| Err::<(), _>(text))

@@ -33,7 +33,7 @@ mod worker;
 pub(crate) use self::rows::{Rendered, Rows, each_row, put_row};
 pub use self::{
     error::{End, LastWords, ProcessError, ProcessStartError},
-    portable::{Json, Output, Packed, Portable},
+    portable::{InPlace, Json, Output, Packed, Portable},
     processes::Processes,
     settings::ProcessSettings,
     stats::ProcessStats,

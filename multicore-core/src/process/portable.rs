@@ -17,6 +17,7 @@ use crate::error::BoxError;
 /// | [`Json<T>`] | JSON; as a result to be passed on, take it as [`Bytes`], ready for a response |
 /// | [`Packed<T>`] | MessagePack with the names of fields: compact, and exact for every type of serde's, such as floats, flattened structs and untagged enums |
 /// | `()`, `Range<u64>` | as `Packed` |
+/// | [`InPlace`] | what a function writes, for results that are long |
 ///
 /// An implementation of one's own needs to read what it wrote: the two sides are one program.
 pub trait Portable: Sized + Send + 'static {
@@ -137,6 +138,42 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for Packed<T> {
     }
 }
 
+/// A result that is written as it is made, straight into the memory that the server reads. A `Vec` is filled first and
+/// copied there; from some megabytes on those two are most of what a call costs.
+///
+/// It is for results; the caller takes it as [`Bytes`], or as any other type that reads what was written.
+///
+/// ```
+/// # use std::convert::Infallible;
+/// # use std::io::Write;
+/// use multicore_core::process::{InPlace, Json, Output, Tasks};
+///
+/// let tasks = Tasks::new().add("table", |Json(rows): Json<u64>| {
+///     Ok::<_, Infallible>(InPlace(move |out: &mut Output<'_>| {
+///         (0..rows).try_for_each(|row| writeln!(out, "{row},{}", row * row))?;
+///         Ok(())
+///     }))
+/// });
+/// # let _ = tasks;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct InPlace<F>(pub F);
+
+impl<F> Portable for InPlace<F>
+where
+    F: Fn(&mut Output<'_>) -> Result<(), BoxError> + Send + 'static,
+{
+    fn write(&self, out: &mut Output<'_>) -> Result<(), BoxError> {
+        (self.0)(out)
+    }
+
+    /// # Errors
+    /// Always: a function does not come back.
+    fn read(_bytes: Bytes) -> Result<Self, BoxError> {
+        Err("what is written in place is taken as the bytes it wrote".into())
+    }
+}
+
 impl Portable for () {
     fn write(&self, _out: &mut Output<'_>) -> Result<(), BoxError> {
         Ok(())
@@ -207,6 +244,12 @@ mod tests {
             prop_assert_eq!(&across(Bytes::from(bytes.clone())), &bytes);
             prop_assert_eq!(across(start..end), start..end);
         }
+    }
+
+    #[test]
+    fn what_is_written_in_place_is_what_was_written() {
+        let table = InPlace(|out: &mut Output<'_>| Ok(out.write_all(b"1,2")?));
+        assert_eq!(table.into_bytes().unwrap(), "1,2");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use ipc_channel::ipc::{
     self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcReceiver, IpcSender, IpcSharedMemory,
 };
 use multicore_core::Multicore;
-use multicore_core::process::{Output, Portable, ProcessSettings, Processes, Registered, Tasks};
+use multicore_core::process::{InPlace, Output, ProcessSettings, Processes, Registered, Tasks};
 use tokio::sync::oneshot;
 
 /// Which peer a process of this executable is, if any.
@@ -35,31 +35,26 @@ pub(crate) fn check(result: &[u8], len: usize) {
     assert_eq!(words.wrapping_add(rest), expected);
 }
 
-/// A result that is written where it is read, without a `Vec` in between.
-struct Written(u64);
-
-impl Portable for Written {
-    fn write(&self, out: &mut Output<'_>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let piece = [7; 16 * 1024];
-        let mut left = self.0 as usize;
-        while left > 0 {
-            let some = left.min(piece.len());
-            out.write_all(&piece[..some])?;
-            left -= some;
-        }
-        Ok(())
+/// The same where it is read, without a `Vec` in between.
+fn write(len: u64, out: &mut Output<'_>) -> io::Result<()> {
+    let piece = [7; 16 * 1024];
+    let mut left = len as usize;
+    while left > 0 {
+        let some = left.min(piece.len());
+        out.write_all(&piece[..some])?;
+        left -= some;
     }
-
-    fn read(_bytes: Bytes) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        Err("it is taken as bytes".into())
-    }
+    Ok(())
 }
 
 /// Ours. In a worker process, works as one.
 pub(crate) fn tasks() -> Registered {
     Tasks::new()
         .add("bytes", |len: Bytes| Ok::<_, Infallible>(make(number(&len))))
-        .add("written", |len: Bytes| Ok::<_, Infallible>(Written(number(&len))))
+        .add("written", |len: Bytes| {
+            let len = number(&len);
+            Ok::<_, Infallible>(InPlace(move |out: &mut Output<'_>| Ok(write(len, out)?)))
+        })
         .init()
 }
 
@@ -88,8 +83,8 @@ pub(crate) fn ours_blocking(processes: &Processes, task: &str, len: usize) {
     check(&result, len);
 }
 
-pub(crate) async fn ours_async(processes: &Processes, len: usize) {
-    let result: Bytes = processes.run("bytes", argument(len)).await.expect("a result");
+pub(crate) async fn ours_async(processes: &Processes, task: &str, len: usize) {
+    let result: Bytes = processes.run(task, argument(len)).await.expect("a result");
     check(&result, len);
 }
 

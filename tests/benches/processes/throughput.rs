@@ -25,7 +25,7 @@ pub(crate) fn measure() {
                 let processes = processes.clone();
                 runtime.spawn(async move {
                     for _ in 0..CALLS / callers {
-                        peers::ours_async(&processes, LEN).await;
+                        peers::ours_async(&processes, "bytes", LEN).await;
                     }
                 })
             });

@@ -26,10 +26,11 @@ pub(crate) const SIZES: [Size; 4] = [
     Size { word: "10m", name: "10 MB", len: 10_000_000, trips: 5, rounds: 21 },
 ];
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "ours, blocking",
     "ours, async",
     "ours, blocking, written in place",
+    "ours, async, written in place",
     "thread + oneshot",
     "`ipc-channel`, `Vec<u8>`",
     "`ipc-channel`, bytes",
@@ -56,8 +57,9 @@ pub(crate) fn measure(tasks: Registered, sizes: &[&Size]) {
             3,
             &mut [
                 Box::new(|| size.blocking(|| peers::ours_blocking(processes, "bytes", len))),
-                Box::new(|| size.ours_async(&runtime, processes)),
+                Box::new(|| size.ours_async(&runtime, processes, "bytes")),
                 Box::new(|| size.blocking(|| peers::ours_blocking(processes, "written", len))),
+                Box::new(|| size.ours_async(&runtime, processes, "written")),
                 Box::new(|| size.thread(&runtime, &thread)),
                 Box::new(|| size.blocking(|| values.run(len))),
                 Box::new(|| size.blocking(|| bytes.run(len))),
@@ -99,11 +101,11 @@ impl Size {
         median(trips.collect())
     }
 
-    fn ours_async(&self, runtime: &Runtime, processes: &Processes) -> Duration {
+    fn ours_async(&self, runtime: &Runtime, processes: &Processes, task: &'static str) -> Duration {
         let (processes, len) = (processes.clone(), self.len);
         self.spawned(runtime, move || {
             let processes = processes.clone();
-            async move { peers::ours_async(&processes, len).await }
+            async move { peers::ours_async(&processes, task, len).await }
         })
     }
 
@@ -150,13 +152,16 @@ struct Targets {
     /// Ours over theirs: above 1, ours is slower.
     thread: Ratio,
     thread_blocking: Ratio,
+    written: Ratio,
+    written_blocking: Ratio,
 }
 
 impl Targets {
     fn new(times: &[Times]) -> Self {
-        let [blocking, asynchronous, _, thread, values, bytes, memory, procspawn, stream] = times else {
-            unreachable!("nine contestants")
+        let [blocking, asynchronous, blocking_written, written, thread, peers @ ..] = times else {
+            unreachable!("ten contestants")
         };
+        let [values, bytes, memory, procspawn, stream] = peers else { unreachable!("ten contestants") };
         Targets {
             values: faster(values, blocking),
             bytes: faster(bytes, blocking),
@@ -165,12 +170,15 @@ impl Targets {
             stream: faster(stream, blocking),
             thread: faster(asynchronous, thread),
             thread_blocking: faster(blocking, thread),
+            written: faster(written, thread),
+            written_blocking: faster(blocking_written, thread),
         }
     }
 
     fn print(&self, size: &Size) {
         let ten = if size.word == "1m" { "at least 10x" } else { "" };
         let four = if size.word == "64" { "at least 4x" } else { ten };
+        let long = if size.word == "10m" { "at most 2x" } else { "" };
         let two = if matches!(size.word, "64" | "10m") { "at most 2x" } else { "" };
         for (what, target, ratio) in [
             ("blocking faster than `ipc-channel`, `Vec<u8>`", ten, &self.values),
@@ -179,7 +187,9 @@ impl Targets {
             ("blocking faster than `procspawn`", four, &self.procspawn),
             ("blocking faster than Unix stream", "", &self.stream),
             ("async / thread + oneshot", two, &self.thread),
-            ("blocking / thread + oneshot", if size.word == "10m" { two } else { "" }, &self.thread_blocking),
+            ("blocking / thread + oneshot", long, &self.thread_blocking),
+            ("async, written in place / thread + oneshot", long, &self.written),
+            ("blocking, written in place / thread + oneshot", long, &self.written_blocking),
         ] {
             println!("| {} | {what} | {target} | {ratio} |", size.name);
         }

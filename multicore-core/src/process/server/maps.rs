@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::process::shared::memory::{ReadMap, WriteMap, empty, length, shared_file};
+use crate::process::shared::memory::{ReadMap, empty, length, read_at, shared_file};
 use crate::process::shared::wire::MOST_FORGOTTEN;
+use crate::process::shared::write_map::WriteMap;
 
 /// The shortest map. Results below the limit of a message need none, so this is for those just above.
 const SHORTEST: usize = 64 * 1024;
@@ -189,7 +190,7 @@ impl Maps {
                 ArgumentMap { id: self.number(), map: WriteMap::new(file)?, known: false }
             }
         };
-        lent.map.bytes()?[..bytes.len()].copy_from_slice(bytes);
+        lent.map.write(bytes, 0)?;
         Ok(lent)
     }
 
@@ -271,7 +272,7 @@ impl Maps {
             let mut bytes = vec![0; len];
             let mut read = 0;
             while read < len {
-                match rustix::io::pread(file, &mut bytes[read..], read as u64)? {
+                match read_at(file, &mut bytes[read..], read)? {
                     0 => return Err(io::Error::other("a result ends early")),
                     some => read += some,
                 }

@@ -16,7 +16,7 @@
 //! 3. **What the worker has handed over it cannot write by accident.** It makes its own map read-only before
 //!    it replies, so a wild pointer of its C code meets a page fault, which kills the worker and leaves the
 //!    result alone. The server's map is read-only from the start. Where a file has no pages yet the worker writes
-//!    to the file, through no map at all ([`WriteMap::append`]): what it has mapped of it is protected the same.
+//!    to the file, through no map at all ([`write_at`]): what it has mapped of it is protected the same.
 //! 4. **Shared numbers are atomic.** The control page is written and read through [`AtomicU64`] alone, is
 //!    aligned as a page, and never shorter than one.
 //! 5. **Descriptors are closed once**, in a worker that has just begun, by [`close_inherited`]: see there.
@@ -31,10 +31,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{Mmap, MmapMut, MmapOptions, RemapOptions, UncheckedAdvice};
+use memmap2::{Mmap, MmapMut, MmapOptions, UncheckedAdvice};
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
     memfd_create,
@@ -42,18 +43,50 @@ use rustix::fs::{
 use rustix::process::{Signal, getpid, kill_process, kill_process_group, set_parent_process_death_signal};
 
 const PAGE: usize = 4_096;
+/// A huge page, where pages are of 4 KiB.
+pub(in crate::process) const HUGE: usize = 2 * 1024 * 1024;
+/// Every file begins and ends with a hole as long as a huge page, which takes no memory: a map begins in the first
+/// wherever its address and its place in the file are then a whole number of huge pages apart, as the system wants it
+/// for them, and reaches as far into the last.
+const HEAD: usize = HUGE;
+const TAIL: usize = HUGE;
 
-/// A file in memory of `len` bytes that can grow and not shrink.
+/// A file in memory for `len` bytes that can grow and not shrink.
 pub(in crate::process) fn shared_file(name: &str, len: usize) -> io::Result<OwnedFd> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&file, len as u64)?;
+    lengthen(&file, len)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::SEAL)?;
     Ok(file)
 }
 
-/// How long the file is.
+/// Lets a file take `len` bytes, which it did not before.
+pub(in crate::process) fn lengthen(file: impl AsFd, len: usize) -> io::Result<()> {
+    Ok(ftruncate(file, (HEAD + TAIL) as u64 + len as u64)?)
+}
+
+/// For how many bytes the file is.
 pub(in crate::process) fn length(file: impl AsFd) -> io::Result<u64> {
-    Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
+    Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0).saturating_sub((HEAD + TAIL) as u64))
+}
+
+/// Reads what stands at this place of a file: some of it, or nothing at its very end.
+pub(in crate::process) fn read_at(file: impl AsFd, bytes: &mut [u8], at: usize) -> io::Result<usize> {
+    Ok(rustix::io::pread(file, bytes, HEAD as u64 + at as u64)?)
+}
+
+/// Writes bytes to this place of a file, which is long enough. It is the system that writes, so the protection of
+/// maps does not matter.
+pub(in crate::process) fn write_at(file: impl AsFd, bytes: &[u8], at: usize) -> io::Result<()> {
+    let file = file.as_fd();
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::pwrite(file, &bytes[written..], (HEAD + at + written) as u64) {
+            Ok(some) => written += some,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Gives the memory of a file that nobody needs any more back to the system, whoever still has it: it is as long
@@ -63,7 +96,7 @@ pub(in crate::process) fn empty(file: impl AsFd) {
     // Where the system does not do it, the memory goes with the last who has the file.
     let (how, pages) =
         (FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, len.next_multiple_of(PAGE as u64));
-    let _done = fallocate(&file, how, 0, pages);
+    let _done = fallocate(&file, how, HEAD as u64, pages);
 }
 
 /// Refuses a file that could shrink under a map, or is shorter than it.
@@ -78,9 +111,45 @@ fn check(file: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// What is mapped of a file, without the part of its head that only gives it its place.
+#[derive(Debug)]
+struct Placed<M> {
+    map: M,
+    skip: usize,
+    len: usize,
+}
+
+impl<M: Deref<Target = [u8]>> Placed<M> {
+    /// The first `len` bytes of a file, at an address for huge pages if they are enough for one.
+    fn new(len: usize, map: impl Fn(&MmapOptions) -> io::Result<M>) -> io::Result<Self> {
+        let at = |offset: usize, mapped: usize| map(MmapOptions::new().offset(offset as u64).len(mapped));
+        if len < HUGE {
+            return Ok(Placed { map: at(HEAD, len)?, skip: 0, len });
+        }
+        // A map as long as one that was just there is put where that one was, unless another thread takes the place
+        // in between: the pages are small then.
+        let mapped = HEAD + len;
+        let there = at(0, mapped)?;
+        let offset = there.as_ptr().addr() % HUGE;
+        if offset == 0 {
+            return Ok(Placed { map: there, skip: HEAD, len });
+        }
+        drop(there);
+        Ok(Placed { map: at(offset, mapped)?, skip: HEAD - offset, len })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.map[self.skip..self.skip + self.len]
+    }
+
+    fn with<N>(self, change: impl FnOnce(M) -> io::Result<N>) -> io::Result<Placed<N>> {
+        Ok(Placed { map: change(self.map)?, skip: self.skip, len: self.len })
+    }
+}
+
 /// A map to read from.
 #[derive(Debug)]
-pub(in crate::process) struct ReadMap(Mmap);
+pub(in crate::process) struct ReadMap(Placed<Mmap>);
 
 impl ReadMap {
     /// The first `len` bytes of a sealed file.
@@ -88,140 +157,93 @@ impl ReadMap {
         let file = file.as_fd();
         check(file, len)?;
         // SAFETY: points 1 and 2 of the head.
-        let map = unsafe { MmapOptions::new().len(len).map(file.as_raw_fd())? };
-        Ok(ReadMap(map))
+        Placed::new(len, |options| unsafe { options.map(file.as_raw_fd()) }).map(ReadMap)
     }
 
     pub(in crate::process) fn bytes(&self) -> &[u8] {
-        &self.0
+        self.0.bytes()
     }
 
     /// As [`empty`], as far as it is mapped, where the file is not at hand.
     pub(in crate::process) fn empty(self) {
         // Where the system does not do it, the memory goes with the last who has the file.
-        let Ok(map) = self.0.make_mut() else { return };
+        let Ok(map) = self.0.map.make_mut() else { return };
         // SAFETY: it changes bytes that nobody reads any more: nobody has a slice of what is owned here, and the map
         // is not lent again (point 2 of the head).
         let _done = unsafe { map.unchecked_advise(UncheckedAdvice::Remove) };
     }
 }
 
-/// A map to write to, which can be made read-only and writable again.
+/// A map of one's own, which can be made read-only and writable again.
 #[derive(Debug)]
-pub(in crate::process) struct WriteMap {
-    file: OwnedFd,
-    /// How much of the file was written to since this map knows it; beyond it has no pages yet.
-    used: usize,
-    /// How long the file is: as long as the map, or longer.
-    long: usize,
-    /// How long the server knows it to be.
-    told: usize,
+pub(in crate::process) struct OwnMap(
     /// None while its protection is changed, and after that failed.
-    map: Option<Protected>,
-}
+    Option<Protected>,
+);
 
 #[derive(Debug)]
 enum Protected {
-    Writable(MmapMut),
-    ReadOnly(Mmap),
+    Writable(Placed<MmapMut>),
+    ReadOnly(Placed<Mmap>),
 }
 
-impl WriteMap {
-    /// All of a sealed file.
-    pub(in crate::process) fn new(file: OwnedFd) -> io::Result<Self> {
-        let len = usize::try_from(length(&file)?).map_err(io::Error::other)?;
-        check(file.as_fd(), len)?;
+impl OwnMap {
+    /// The first `len` bytes of a sealed file.
+    pub(in crate::process) fn new(file: impl AsFd, len: usize) -> io::Result<Self> {
+        let file = file.as_fd();
+        check(file, len)?;
         // SAFETY: points 1 and 2 of the head.
-        let map = unsafe { MmapOptions::new().len(len).map_mut(file.as_raw_fd())? };
-        Ok(WriteMap { file, used: 0, long: len, told: len, map: Some(Protected::Writable(map)) })
-    }
-
-    pub(in crate::process) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    /// The file, if it has become longer than the server knows, who is told now.
-    pub(in crate::process) fn grown(&mut self) -> Option<BorrowedFd<'_>> {
-        let told = std::mem::replace(&mut self.told, self.long);
-        (told < self.long).then(|| self.file.as_fd())
+        let map = Placed::new(len, |options| unsafe { options.map_mut(file.as_raw_fd()) })?;
+        Ok(OwnMap(Some(Protected::Writable(map))))
     }
 
     pub(in crate::process) fn len(&self) -> usize {
-        match &self.map {
-            Some(Protected::Writable(map)) => map.len(),
-            Some(Protected::ReadOnly(map)) => map.len(),
+        match &self.0 {
+            Some(Protected::Writable(map)) => map.len,
+            Some(Protected::ReadOnly(map)) => map.len,
             None => 0,
         }
     }
 
     /// Its bytes, writable.
     pub(in crate::process) fn bytes(&mut self) -> io::Result<&mut [u8]> {
-        Ok(self.writable()?)
-    }
-
-    fn writable(&mut self) -> io::Result<&mut MmapMut> {
-        let map = match self.map.take().ok_or_else(lost)? {
+        let map = match self.0.take().ok_or_else(lost)? {
             Protected::Writable(map) => map,
-            Protected::ReadOnly(map) => map.make_mut()?,
+            Protected::ReadOnly(map) => map.with(Mmap::make_mut)?,
         };
-        match self.map.insert(Protected::Writable(map)) {
-            Protected::Writable(map) => Ok(map),
+        match self.0.insert(Protected::Writable(map)) {
+            Protected::Writable(map) => Ok(&mut map.map[map.skip..map.skip + map.len]),
             Protected::ReadOnly(_) => Err(lost()),
         }
     }
 
-    /// Lets the file and the map grow to `len` bytes.
-    pub(in crate::process) fn grow(&mut self, len: usize) -> io::Result<()> {
-        if len <= self.len() {
-            return Ok(());
-        }
-        if len > self.long {
-            ftruncate(&self.file, len as u64)?;
-            self.long = len;
-        }
-        let map = self.writable()?;
-        // SAFETY: the file is as long, and cannot shrink. The borrow says that nobody holds a slice.
-        unsafe { map.remap(len, RemapOptions::new().may_move(true)) }
-    }
-
-    /// Whether nothing was written at this place and beyond.
-    pub(in crate::process) fn is_new_at(&self, at: usize) -> bool {
-        at >= self.used
-    }
-
-    /// Copies bytes into the map, which reaches as far.
-    pub(in crate::process) fn put(&mut self, bytes: &[u8], at: usize) -> io::Result<()> {
-        let end = at + bytes.len();
-        self.bytes()?[at..end].copy_from_slice(bytes);
-        self.used = self.used.max(end);
-        Ok(())
-    }
-
-    /// Writes bytes to the file, which grows; the map stays as it is. It is the system that writes, so the map's
-    /// protection does not matter.
-    pub(in crate::process) fn append(&mut self, bytes: &[u8], at: usize) -> io::Result<()> {
-        let mut left = bytes;
-        while !left.is_empty() {
-            let end = at + bytes.len();
-            match rustix::io::pwrite(&self.file, left, (end - left.len()) as u64) {
-                Ok(some) => left = &left[some..],
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.used = at + bytes.len();
-        self.long = self.long.max(self.used);
-        Ok(())
-    }
-
     /// From here on a write to it is a fault.
     pub(in crate::process) fn protect(&mut self) -> io::Result<()> {
-        let map = match self.map.take().ok_or_else(lost)? {
-            Protected::Writable(map) => map.make_read_only()?,
+        let map = match self.0.take().ok_or_else(lost)? {
+            Protected::Writable(map) => map.with(MmapMut::make_read_only)?,
             Protected::ReadOnly(map) => map,
         };
-        self.map = Some(Protected::ReadOnly(map));
+        self.0 = Some(Protected::ReadOnly(map));
         Ok(())
+    }
+
+    /// Lets these bytes, a huge page's worth that is mapped, be one huge page. They stay as they are.
+    ///
+    /// # Errors
+    /// Where the system has no huge page to give, does not know of this (before Linux 6.1), or the map's address is
+    /// not one for it.
+    pub(in crate::process) fn give_huge_page(&mut self, at: usize) -> io::Result<()> {
+        /// `MADV_COLLAPSE`, the same on every architecture; the C libraries' headers do not all have it.
+        const COLLAPSE: libc::c_int = 25;
+        let bytes = &mut self.bytes()?[at..at + HUGE];
+        // One without any memory is not considered.
+        bytes[0] = std::hint::black_box(bytes[0]);
+        // SAFETY: the range is a mapped one, borrowed from its owner. What it holds stays the same: only the pages
+        // that hold it are others.
+        match unsafe { libc::madvise(bytes.as_mut_ptr().cast(), HUGE, COLLAPSE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
@@ -243,7 +265,7 @@ impl ControlPage {
         let file = file.as_fd();
         check(file, PAGE)?;
         // SAFETY: points 1 and 4 of the head; no slice is ever made of it.
-        let map = unsafe { MmapOptions::new().len(PAGE).map_mut(file.as_raw_fd())? };
+        let map = unsafe { MmapOptions::new().offset(HEAD as u64).len(PAGE).map_mut(file.as_raw_fd())? };
         Ok(ControlPage(map))
     }
 
@@ -338,39 +360,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_emptied_is_gone_and_the_file_as_long() {
-        let mut write = WriteMap::new(shared_file("test", 10 * PAGE).unwrap()).unwrap();
-        write.put(&[7; 9 * PAGE], 0).unwrap();
-        ReadMap::new(write.file(), 8 * PAGE).unwrap().empty();
-        let bytes = ReadMap::new(write.file(), 10 * PAGE).unwrap();
-        assert!(bytes.bytes()[..8 * PAGE].iter().all(|byte| *byte == 0));
-        assert_eq!(bytes.bytes()[8 * PAGE], 7, "beyond the map");
-    }
-
-    #[test]
-    fn a_file_that_has_grown_is_told_of_once() {
-        let mut write = WriteMap::new(shared_file("test", PAGE).unwrap()).unwrap();
-        assert!(write.grown().is_none());
-        write.grow(2 * PAGE).unwrap();
-        assert!(write.grown().is_some() && write.grown().is_none());
-        write.append(&[1; PAGE], PAGE).unwrap();
-        assert!(write.grown().is_none(), "within the file");
-        write.append(&[1; PAGE], 2 * PAGE).unwrap();
-        assert!(write.grown().is_some() && write.grown().is_none());
-    }
-
-    #[test]
-    fn what_is_written_is_read_and_what_is_handed_over_stays_when_the_file_grows() {
-        let mut write = WriteMap::new(shared_file("test", PAGE).unwrap()).unwrap();
-        write.bytes().unwrap()[..5].copy_from_slice(b"hello");
-        write.protect().unwrap();
-        let read = ReadMap::new(write.file(), 5).unwrap();
-        assert_eq!(read.bytes(), b"hello");
-        write.grow(10 * PAGE).unwrap();
-        assert_eq!(write.len(), 10 * PAGE);
-        assert_eq!(read.bytes(), b"hello");
-        write.bytes().unwrap()[10 * PAGE - 1] = 7;
-        assert_eq!(ReadMap::new(write.file(), 10 * PAGE).unwrap().bytes()[10 * PAGE - 1], 7);
+    fn long_maps_are_where_huge_pages_can_be() {
+        let file = shared_file("test", 3 * HUGE).unwrap();
+        // Another test may take the place of one.
+        let mut maps = (0..100).map(|_| ReadMap::new(&file, 3 * HUGE).unwrap());
+        assert!(maps.any(|map| map.bytes().as_ptr().addr().is_multiple_of(HUGE)));
     }
 
     #[test]

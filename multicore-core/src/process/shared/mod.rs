@@ -3,3 +3,4 @@
 pub(super) mod memory;
 pub(super) mod socket;
 pub(super) mod wire;
+pub(super) mod write_map;

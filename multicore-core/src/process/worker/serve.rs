@@ -15,9 +15,10 @@ use super::sink::Sink;
 use crate::error::panic_message;
 use crate::process::portable::Output;
 use crate::process::registry::{Failure, Registry};
-use crate::process::shared::memory::{ControlPage, ReadMap, WriteMap};
+use crate::process::shared::memory::{ControlPage, ReadMap};
 use crate::process::shared::socket::{self, Got, Inbox};
 use crate::process::shared::wire::{Call, Outcome, Payload, Reply, Welcome};
+use crate::process::shared::write_map::WriteMap;
 
 /// The worker's end of the socket, and the maps it was lent.
 pub(super) struct Server {

@@ -3,14 +3,8 @@
 
 use std::io::{self, Write};
 
-use crate::process::shared::memory::WriteMap;
 use crate::process::shared::wire::INLINE;
-
-/// A map grows by this at the least, and then twofold.
-const GROW: usize = 64 * 1024;
-/// A piece from this length on is written to a file that is still empty there instead of copied into its map:
-/// a page that is mapped is emptied first and costs a fault, which together take longer than the copy.
-const LONG: usize = 16 * 1024;
+use crate::process::shared::write_map::WriteMap;
 
 pub(super) struct Sink<'m> {
     inline: &'m mut Vec<u8>,
@@ -39,17 +33,8 @@ impl<'m> Sink<'m> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let end = self.mapped + bytes.len();
-        if bytes.len() >= LONG && self.map.is_new_at(self.mapped) {
-            self.map.append(bytes, self.mapped)?;
-            self.mapped = end;
-            return Ok(());
-        }
-        if end > self.map.len() {
-            self.map.grow(end.max(self.map.len().saturating_mul(2)).max(GROW))?;
-        }
-        self.map.put(bytes, self.mapped)?;
-        self.mapped = end;
+        self.map.write(bytes, self.mapped)?;
+        self.mapped += bytes.len();
         Ok(())
     }
 }
@@ -85,6 +70,9 @@ mod tests {
     use super::*;
     use crate::process::shared::memory::{ReadMap, shared_file};
 
+    /// One that is written to the file.
+    const PIECE: usize = 16 * 1024;
+
     fn written(pieces: &[usize], limit: u64) -> (Vec<u8>, bool, bool) {
         let mut map = WriteMap::new(shared_file("test", 4_096).unwrap()).unwrap();
         let mut inline = vec![9; 3];
@@ -115,7 +103,7 @@ mod tests {
         assert!(written(&[INLINE, 1], none).1);
         assert!(written(&[INLINE + 1], none).1);
         assert!(written(&[5, 1_000_000, 7, 3_000_000, 0, 1], none).1);
-        assert!(written(&[LONG, LONG, 3, LONG - 1, LONG, 5, 10 * LONG], none).1);
+        assert!(written(&[PIECE, PIECE, 3, PIECE - 1, PIECE, 5, 10 * PIECE], none).1);
     }
 
     #[test]
@@ -123,7 +111,8 @@ mod tests {
         let mut map = WriteMap::new(shared_file("test", 4_096).unwrap()).unwrap();
         let mut inline = Vec::new();
         // Shorter and longer than before, in pieces that are copied and pieces that are written.
-        for (byte, pieces) in [(1, vec![3 * LONG]), (2, vec![LONG + 1, 9, 9 * LONG]), (3, vec![LONG + 1, 7])]
+        for (byte, pieces) in
+            [(1, vec![3 * PIECE]), (2, vec![PIECE + 1, 9, 9 * PIECE]), (3, vec![PIECE + 1, 7])]
         {
             let mut sink = Sink::new(&mut inline, &mut map, u64::MAX);
             for len in &pieces {

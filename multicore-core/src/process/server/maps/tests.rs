@@ -3,12 +3,12 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
+use crate::process::shared::memory::lengthen;
 
 /// As the worker would; the file if it has grown.
 fn write(map: &ResultMap, bytes: &[u8]) -> Option<OwnedFd> {
     let mut write = WriteMap::new(file_of(map)).unwrap();
-    write.grow(bytes.len()).unwrap();
-    write.bytes().unwrap()[..bytes.len()].copy_from_slice(bytes);
+    write.write(bytes, 0).unwrap();
     write.grown().map(|file| file.try_clone_to_owned().unwrap())
 }
 
@@ -112,14 +112,14 @@ fn a_result_that_is_held_takes_no_descriptor() {
     assert_eq!((held.len(), holders(&file)), (SHORTEST, 2));
     drop(held);
     let map = maps.lend(0).unwrap();
-    rustix::fs::ftruncate(&file, 3 * SHORTEST as u64).unwrap();
+    lengthen(&file, 3 * SHORTEST).unwrap();
     let held = maps.accept(map, 2 * SHORTEST as u64, Some(file.try_clone().unwrap())).unwrap();
     assert_eq!((held.len(), holders(&file)), (2 * SHORTEST, 2));
     assert!(held.starts_with(b"result"));
     drop(held);
     // It may have grown for a result that came to nothing, and the one it is told with be short.
     let map = maps.lend(0).unwrap();
-    rustix::fs::ftruncate(&file, 7 * SHORTEST as u64).unwrap();
+    lengthen(&file, 7 * SHORTEST).unwrap();
     drop(maps.accept(map, 5, Some(file.try_clone().unwrap())).unwrap());
     let map = maps.lend(0).unwrap();
     let held = maps.accept(map, 6 * SHORTEST as u64, None).unwrap();
@@ -127,7 +127,7 @@ fn a_result_that_is_held_takes_no_descriptor() {
     drop(held);
     let map = maps.lend(0).unwrap();
     let not_sealed = OwnedFd::from(tempfile::tempfile().unwrap());
-    rustix::fs::ftruncate(&not_sealed, 9 * SHORTEST as u64).unwrap();
+    lengthen(&not_sealed, 9 * SHORTEST).unwrap();
     assert!(maps.accept(map, 8 * SHORTEST as u64, Some(not_sealed)).is_err());
 }
 
