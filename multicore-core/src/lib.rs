@@ -29,6 +29,8 @@ mod cursor_secret;
 mod db;
 mod error;
 mod job;
+#[cfg(any(feature = "process", feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
+mod json;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 mod list;
 #[cfg(all(test, multicore_loom))]

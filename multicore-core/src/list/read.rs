@@ -200,6 +200,7 @@ where
             render: self.model.estimate().map(|cost| cost.per_item),
             single,
             ranges,
+            pay: pays.pay(),
             by_single,
             by_ranges,
         }

@@ -13,6 +13,7 @@ use super::format::{CsvRows, Format, csv_header, csv_rows, encode_error};
 use super::query::Decode;
 use crate::db::{Database, SqlDatabase};
 use crate::job::Work;
+use crate::json;
 
 /// A chunk that the owner adds to is closed beyond this size: a few socket writes' worth, and small
 /// enough that growing it copies little.
@@ -169,7 +170,7 @@ where
             if self.format == Format::JsonArray {
                 out.bytes.push(b',');
             }
-            serde_json::to_writer(&mut out.bytes, &view).map_err(|error| ListError::Encode(error.into()))?;
+            json::put(&mut out.bytes, &view).map_err(|error| ListError::Encode(error.into()))?;
             if self.format == Format::Ndjson {
                 out.bytes.push(b'\n');
             }

@@ -3,7 +3,7 @@
 //! kept in `shapes`. Nothing here takes a lock.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::OnceCell;
 
@@ -11,6 +11,7 @@ use super::analysis::Facts;
 use super::cursor;
 use super::places::Places;
 use super::plan::Parts;
+use super::strategy;
 use crate::admission::policy::Nanos;
 use crate::db::PlanKind;
 
@@ -136,6 +137,8 @@ pub(super) fn text_of(parts: &Parts) -> String {
 pub(super) struct Pays {
     single: Way,
     ranges: Way,
+    /// Whether ranges are the faster way, by these.
+    pay: AtomicBool,
     /// Until which page ranges begin with an exported snapshot, since others write a lot.
     export_until: AtomicU64,
 }
@@ -150,7 +153,7 @@ struct Way {
 }
 
 /// How many pages that mean is about.
-const REMEMBERED: u64 = 8;
+const REMEMBERED: u64 = 16;
 
 /// For so many pages after writes came in between, the snapshot is exported at once.
 const EXPORT_FOR: u64 = 64;
@@ -184,12 +187,26 @@ impl Pays {
             }
         };
         way.per_row.store(new, Ordering::Relaxed);
+        self.compare();
+    }
+
+    /// Whether ranges have been the faster way.
+    pub(super) fn pay(&self) -> bool {
+        self.pay.load(Ordering::Relaxed)
+    }
+
+    fn compare(&self) {
+        let [single, ranges] = self.per_row();
+        if single > 0 && ranges > 0 {
+            self.pay.store(strategy::pay(self.pay(), single, ranges), Ordering::Relaxed);
+        }
     }
 
     /// A page could not be read in ranges: as slow as can be, until one can.
     pub(super) fn failed(&self) {
         self.ranges.pages.fetch_add(1, Ordering::Relaxed);
         self.ranges.per_row.store(NEVER, Ordering::Relaxed);
+        self.compare();
     }
 
     /// The snapshot had moved between the ranges.
@@ -251,5 +268,19 @@ mod tests {
         pays.learn(true, 1_000);
         assert_eq!(pays.per_row(), [0, 1_000]);
         assert_eq!(pays.pages(), [0, 6]);
+    }
+    #[test]
+    fn ranges_pay_from_when_they_were_faster_until_they_failed() {
+        let pays = Pays::default();
+        for _ in 0..3 {
+            pays.learn(false, 1_000);
+            assert!(!pays.pay(), "nothing is known of ranges");
+        }
+        (0..3).for_each(|_| pays.learn(true, 940));
+        assert!(pays.pay());
+        (0..20).for_each(|_| pays.learn(true, 990));
+        assert!(pays.pay(), "one statement is not faster");
+        pays.failed();
+        assert!(!pays.pay());
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Case {
     /// What a row took with one statement, and with ranges, all told; zero where not known.
     pub(crate) single: Nanos,
     pub(crate) ranges: Nanos,
+    /// Whether ranges have been faster, as [`pay`] says.
+    pub(crate) pay: bool,
     /// How many pages were read each way while both were open.
     pub(crate) by_single: u64,
     pub(crate) by_ranges: u64,
@@ -126,9 +128,16 @@ pub(crate) fn choose_ranges(case: Case) -> bool {
     if case.by_single.min(case.by_ranges) < TRIES {
         return case.by_ranges < case.by_single;
     }
-    let pays = case.ranges.saturating_mul(100) <= case.single.saturating_mul(WORTH);
     let every = try_again(case.single, case.ranges);
-    if (case.by_single + case.by_ranges) % every == every - 1 { !pays } else { pays }
+    if (case.by_single + case.by_ranges) % every == every - 1 { !case.pay } else { case.pay }
+}
+
+/// Whether ranges are the faster way, from what a row took each way and whether they were it so far: both are known
+/// to some hundredths only, and a choice that followed each of them would be the slower way half the time where the
+/// faster one is ahead by little.
+pub(crate) fn pay(before: bool, single: Nanos, ranges: Nanos) -> bool {
+    let most = if before { 100 } else { WORTH };
+    ranges.saturating_mul(100) <= single.saturating_mul(most)
 }
 
 /// Every how many pages the slower way is tried again: often where it costs little more, which is also where
@@ -153,6 +162,7 @@ mod tests {
             render: Some(5_000),
             single,
             ranges,
+            pay: pay(false, single, ranges),
             by_single: TRIES,
             by_ranges: TRIES,
         }
@@ -225,6 +235,19 @@ mod tests {
         assert!(!is_eligible(case(900, 0, 0)));
         assert!(!is_eligible(Case { render: Some(50_000), ..case(10_000, 0, 0) }));
         assert!(!is_eligible(Case { render: None, ..case(10_000, 0, 0) }));
+    }
+
+    #[test]
+    fn the_way_that_was_faster_stays_until_the_other_is() {
+        for (before, single, ranges, want) in [
+            (false, 1_000, 951, false),
+            (false, 1_000, 950, true),
+            (true, 1_000, 1_000, true),
+            (true, 1_000, 1_001, false),
+            (true, 1_000, Nanos::MAX / 256, false),
+        ] {
+            assert_eq!(pay(before, single, ranges), want, "{before} {single} {ranges}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::portable::Output;
 use super::registry::Failure;
+use crate::json;
 
 /// Rows of this type, as a task's argument.
 pub(crate) struct Rows<R>(PhantomData<fn() -> R>);
@@ -48,11 +49,14 @@ where
     V: Serialize,
 {
     use std::io::Write as _;
+    let mut element = Vec::new();
     for row in each_row(rows) {
         let row = rmp_serde::from_slice(row).map_err(|error| Failure::Argument(error.into()))?;
         let view = render(row);
-        out.write_all(b",").map_err(|error| Failure::Result(error.into()))?;
-        serde_json::to_writer(&mut *out, &view).map_err(|error| Failure::Result(error.into()))?;
+        element.clear();
+        element.push(b',');
+        json::put(&mut element, &view).map_err(|error| Failure::Result(error.into()))?;
+        out.write_all(&element).map_err(|error| Failure::Result(error.into()))?;
     }
     Ok(())
 }

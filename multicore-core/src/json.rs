@@ -1,0 +1,497 @@
+//! JSON as serde_json writes it, byte for byte, with strings looked through many bytes at a time. What takes the
+//! time in a list's rows is mostly the search of their texts for what JSON escapes, and serde_json looks at one byte
+//! after the other. Everything but strings and the brackets around values is still written by serde_json.
+
+use serde::Serialize;
+use serde::ser::{
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant, Serializer,
+};
+use serde_json::Error;
+
+/// Adds a value's JSON.
+///
+/// # Errors
+/// As serde_json's: what the value's own implementation says, or that a map's key is no string. What was added until
+/// then stays.
+pub(crate) fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), Error> {
+    value.serialize(Json(out))
+}
+
+/// How many bytes are looked at together: as many as a few instructions take on any processor.
+const LANES: usize = 32;
+
+fn is_escaped(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let (lanes, rest) = bytes.as_chunks::<LANES>();
+    // From where on nothing was put yet.
+    let mut from = 0;
+    for (index, lane) in lanes.iter().enumerate() {
+        // All of them, without a jump in between.
+        if lane.iter().fold(false, |any, byte| any | is_escaped(*byte)) {
+            from = put_escaped(out, bytes, from, index * LANES..(index + 1) * LANES);
+        }
+    }
+    from = put_escaped(out, bytes, from, bytes.len() - rest.len()..bytes.len());
+    out.extend_from_slice(&bytes[from..]);
+    out.push(b'"');
+}
+
+/// Puts what is before and between those bytes in the range that are escaped, and these. Says from where on nothing
+/// was put yet.
+fn put_escaped(out: &mut Vec<u8>, bytes: &[u8], mut from: usize, range: std::ops::Range<usize>) -> usize {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for at in range {
+        let byte = bytes[at];
+        if !is_escaped(byte) {
+            continue;
+        }
+        out.extend_from_slice(&bytes[from..at]);
+        from = at + 1;
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            0x08 => b'b',
+            b'\t' => b't',
+            b'\n' => b'n',
+            0x0c => b'f',
+            b'\r' => b'r',
+            _ => {
+                let [high, low] = [byte >> 4, byte & 15].map(|half| HEX[usize::from(half)]);
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                continue;
+            }
+        };
+        out.extend_from_slice(&[b'\\', short]);
+    }
+    from
+}
+
+/// Names under which serde_json hands over what it writes in a way of its own: raw values, and numbers of any length.
+fn is_private(name: &str) -> bool {
+    name.starts_with("$serde_json::private::")
+}
+
+struct Json<'a>(&'a mut Vec<u8>);
+
+/// A sequence or an object under way, and what closes it.
+struct Within<'a> {
+    out: &'a mut Vec<u8>,
+    /// What comes before the next element: the opening bracket or a comma.
+    before: u8,
+    close: &'static [u8],
+    /// Whether it is a struct that serde_json writes in a way of its own.
+    private: Option<&'static str>,
+}
+
+impl<'a> Json<'a> {
+    fn within(self, open: u8, close: &'static [u8]) -> Within<'a> {
+        Within { out: self.0, before: open, close, private: None }
+    }
+
+    /// The name of an enum's variant, before its content.
+    fn variant(self, name: &str) -> Self {
+        self.0.push(b'{');
+        put_string(self.0, name);
+        self.0.push(b':');
+        self
+    }
+}
+
+impl Within<'_> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        self.out.push(self.before);
+        self.before = b',';
+        put(self.out, value)
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
+        if let Some(name) = self.private {
+            let mut json = serde_json::Serializer::new(&mut *self.out);
+            let mut only = json.serialize_struct(name, 1)?;
+            SerializeStruct::serialize_field(&mut only, key, value)?;
+            return SerializeStruct::end(only);
+        }
+        self.out.push(self.before);
+        self.before = b',';
+        put_string(self.out, key);
+        self.out.push(b':');
+        put(self.out, value)
+    }
+
+    fn close(self) -> Result<(), Error> {
+        if self.private.is_some() {
+            return Ok(());
+        }
+        if self.before != b',' {
+            self.out.push(self.before);
+        }
+        self.out.extend_from_slice(self.close);
+        Ok(())
+    }
+}
+
+macro_rules! by_serde_json {
+    ($($method:ident($type:ty);)*) => {
+        $(fn $method(self, value: $type) -> Result<(), Error> {
+            serde_json::Serializer::new(self.0).$method(value)
+        })*
+    };
+}
+
+impl<'a> Serializer for Json<'a> {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = Within<'a>;
+    type SerializeTuple = Within<'a>;
+    type SerializeTupleStruct = Within<'a>;
+    type SerializeTupleVariant = Within<'a>;
+    type SerializeMap = Within<'a>;
+    type SerializeStruct = Within<'a>;
+    type SerializeStructVariant = Within<'a>;
+
+    by_serde_json! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+        serialize_f32(f32);
+        serialize_f64(f64);
+        serialize_char(char);
+        serialize_bytes(&[u8]);
+        serialize_unit_struct(&'static str);
+    }
+
+    fn serialize_str(self, text: &str) -> Result<(), Error> {
+        put_string(self.0, text);
+        Ok(())
+    }
+
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), Error> {
+        serde_json::Serializer::new(self.0).collect_str(value)
+    }
+
+    fn serialize_unit(self) -> Result<(), Error> {
+        serde_json::Serializer::new(self.0).serialize_unit()
+    }
+
+    fn serialize_none(self) -> Result<(), Error> {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
+        self.serialize_str(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        let Json(out) = self.variant(variant);
+        put(out, value)?;
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Within<'a>, Error> {
+        Ok(self.within(b'[', b"]"))
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Within<'a>, Error> {
+        Ok(self.within(b'[', b"]"))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Within<'a>, Error> {
+        Ok(self.within(b'[', b"]"))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Within<'a>, Error> {
+        Ok(self.variant(variant).within(b'[', b"]}"))
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Within<'a>, Error> {
+        Ok(self.within(b'{', b"}"))
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Within<'a>, Error> {
+        let private = is_private(name).then_some(name);
+        Ok(Within { private, ..self.within(b'{', b"}") })
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Within<'a>, Error> {
+        Ok(self.variant(variant).within(b'{', b"}}"))
+    }
+}
+
+impl SerializeMap for Within<'_> {
+    type Ok = ();
+    type Error = Error;
+
+    /// What can be a key, and how, is serde_json's: it writes an object's opening bracket and its first key.
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
+        let at = self.out.len();
+        serde_json::Serializer::new(&mut *self.out).serialize_map(None)?.serialize_key(key)?;
+        self.out[at] = self.before;
+        self.before = b',';
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        self.out.push(b':');
+        put(self.out, value)
+    }
+
+    fn end(self) -> Result<(), Error> {
+        self.close()
+    }
+}
+
+macro_rules! elements {
+    ($($trait:ident::$method:ident;)*) => {
+        $(impl $trait for Within<'_> {
+            type Ok = ();
+            type Error = Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+                self.element(value)
+            }
+
+            fn end(self) -> Result<(), Error> {
+                self.close()
+            }
+        })*
+    };
+}
+
+elements! {
+    SerializeSeq::serialize_element;
+    SerializeTuple::serialize_element;
+    SerializeTupleStruct::serialize_field;
+    SerializeTupleVariant::serialize_field;
+}
+
+macro_rules! fields {
+    ($($trait:ident)*) => {
+        $(impl $trait for Within<'_> {
+            type Ok = ();
+            type Error = Error;
+
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), Error> {
+                self.field(key, value)
+            }
+
+            fn end(self) -> Result<(), Error> {
+                self.close()
+            }
+        })*
+    };
+}
+
+fields! { SerializeStruct SerializeStructVariant }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn same(value: &(impl Serialize + ?Sized)) {
+        let mut ours = b"before".to_vec();
+        put(&mut ours, value).unwrap();
+        let theirs = [b"before".to_vec(), serde_json::to_vec(value).unwrap()].concat();
+        assert_eq!(String::from_utf8(ours).unwrap(), String::from_utf8(theirs).unwrap());
+    }
+
+    #[derive(Serialize)]
+    struct Unit;
+
+    #[derive(Serialize)]
+    struct Newtype(String);
+
+    #[derive(Serialize)]
+    struct Pair(u8, Option<String>);
+
+    #[derive(Serialize)]
+    struct Empty {}
+
+    #[derive(Serialize)]
+    enum Outside {
+        Unit,
+        Newtype(Option<String>),
+        Tuple(i128, f32),
+        Struct { text: String, rest: Vec<u8> },
+    }
+
+    #[derive(Serialize)]
+    #[serde(tag = "type", rename_all = "snake_case")]
+    enum Inside {
+        Nothing,
+        Some { text: String, pair: Pair },
+    }
+
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(f64),
+        Text(String),
+    }
+
+    #[derive(Serialize)]
+    struct Record {
+        #[serde(rename = "quoted \" and \\ and\nbroken")]
+        id: i64,
+        pair: (u64, char),
+        either: Vec<Either>,
+        outside: Vec<Outside>,
+        inside: [Inside; 2],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        maybe: Option<Newtype>,
+        units: ((), Unit, Empty, Option<()>),
+        numbers: BTreeMap<i32, bool>,
+        #[serde(flatten)]
+        others: BTreeMap<String, serde_json::Value>,
+        shown: Shown,
+    }
+
+    /// As a date or an identifier is written.
+    struct Shown(String);
+
+    impl Serialize for Shown {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(&self.0)
+        }
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![".{0,120}", "[a-z\"\\\\\u{0}-\u{1f}\u{7f}é漢🎉]{0,120}", "[a-z ]{0,200}"]
+    }
+
+    proptest! {
+        #[test]
+        fn texts_are_as_serde_json_writes_them(text in texts()) {
+            same(&text);
+        }
+
+        #[test]
+        fn values_are_as_serde_json_writes_them(
+            text in texts(), other in texts(), id: i64, big: i128, byte: u8, small: f32, number: f64,
+            letter: char, keys in prop::collection::btree_map(any::<i32>(), any::<bool>(), 0..4),
+            others in prop::collection::btree_map(texts(), texts().prop_map(serde_json::Value::from), 0..4),
+        ) {
+            let pair = || Pair(byte, (byte > 99).then(|| other.clone()));
+            same(&Record {
+                id,
+                pair: (id.unsigned_abs(), letter),
+                either: vec![Either::Number(number), Either::Text(text.clone())],
+                outside: vec![
+                    Outside::Unit,
+                    Outside::Newtype(None),
+                    Outside::Newtype(Some(text.clone())),
+                    Outside::Tuple(big, small),
+                    Outside::Struct { text: text.clone(), rest: vec![byte; usize::from(byte % 4)] },
+                ],
+                inside: [Inside::Nothing, Inside::Some { text: text.clone(), pair: pair() }],
+                maybe: (byte > 50).then(|| Newtype(other.clone())),
+                units: ((), Unit, Empty {}, None),
+                numbers: keys,
+                others,
+                shown: Shown(text),
+            });
+        }
+    }
+
+    #[test]
+    fn each_byte_is_escaped_wherever_it_stands() {
+        for byte in (0..=127_u8).map(char::from) {
+            for before in [0, 1, LANES - 1, LANES, 2 * LANES - 1, 2 * LANES + 3] {
+                for behind in [0, 1, LANES] {
+                    same(&format!(
+                        "{}{byte}{}",
+                        "é".repeat(before / 2) + &"a".repeat(before % 2),
+                        "b".repeat(behind)
+                    ));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_ones_and_keys_of_all_kinds_are_as_serde_json_writes_them() {
+        same(&Vec::<u8>::new());
+        same(&BTreeMap::<u8, u8>::new());
+        same(&Empty {});
+        same(&BTreeMap::from([((), ()); 0]));
+        same(&BTreeMap::from([(true, 'a'), (false, '"')]));
+        same(&BTreeMap::from([('"', 1_u128), ('b', u128::MAX)]));
+        same(&[(f64::NAN, f32::INFINITY)]);
+        same(serde_json::from_str::<serde_json::Value>("[1.5, {\"a\": [null, []]}, {}]").as_ref().unwrap());
+    }
+
+    #[test]
+    fn what_has_no_json_is_refused_as_serde_json_does() {
+        let map = BTreeMap::from([(vec![1], 2)]);
+        let ours = put(&mut Vec::new(), &map).unwrap_err().to_string();
+        assert_eq!(ours, serde_json::to_vec(&map).unwrap_err().to_string());
+    }
+
+    /// By the names it uses, whether this build of it has them or not.
+    #[test]
+    fn what_serde_json_writes_in_a_way_of_its_own_is_left_to_it() {
+        struct Private(&'static str);
+        impl Serialize for Private {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut only = serializer.serialize_struct(self.0, 1)?;
+                only.serialize_field(self.0, "{\"as\": \"it is\"}")?;
+                only.end()
+            }
+        }
+        same(&Private("$serde_json::private::RawValue"));
+        same(&[Private("$serde_json::private::RawValue"), Private("$serde_json::private::RawValue")]);
+        same(&Private("$serde_json::private::Number"));
+    }
+}
