@@ -20,9 +20,16 @@ pub(crate) fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result
 
 /// How many bytes are looked at together: as many as a few instructions take on any processor.
 const LANES: usize = 32;
+/// And of what is left of them.
+const FEW: usize = 8;
 
 fn is_escaped(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// Whether there is one among these, all of them looked at, without a jump in between.
+fn has_escaped<const N: usize>(lane: &[u8; N]) -> bool {
+    lane.iter().fold(false, |any, byte| any | is_escaped(*byte))
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -30,28 +37,39 @@ fn put_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     let (lanes, rest) = bytes.as_chunks::<LANES>();
-    // From where on nothing was put yet.
-    let mut from = 0;
-    for (index, lane) in lanes.iter().enumerate() {
-        // All of them, without a jump in between.
-        if lane.iter().fold(false, |any, byte| any | is_escaped(*byte)) {
-            from = put_escaped(out, bytes, from, index * LANES..(index + 1) * LANES);
+    let (few, last) = rest.as_chunks::<FEW>();
+    // From where on nothing was put yet, and where it is looked.
+    let (mut from, mut at) = (0, 0);
+    for lane in lanes {
+        if has_escaped(lane) {
+            from = put_escaped(out, bytes, from, at..at + LANES);
         }
+        at += LANES;
     }
-    from = put_escaped(out, bytes, from, bytes.len() - rest.len()..bytes.len());
+    for lane in few {
+        if has_escaped(lane) {
+            from = put_escaped(out, bytes, from, at..at + FEW);
+        }
+        at += FEW;
+    }
+    if last.iter().any(|byte| is_escaped(*byte)) {
+        from = put_escaped(out, bytes, from, at..bytes.len());
+    }
     out.extend_from_slice(&bytes[from..]);
     out.push(b'"');
 }
 
 /// Puts what is before and between those bytes in the range that are escaped, and these. Says from where on nothing
 /// was put yet.
+#[cold]
 fn put_escaped(out: &mut Vec<u8>, bytes: &[u8], mut from: usize, range: std::ops::Range<usize>) -> usize {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    for at in range {
-        let byte = bytes[at];
+    let start = range.start;
+    for (index, &byte) in bytes[range].iter().enumerate() {
         if !is_escaped(byte) {
             continue;
         }
+        let at = start + index;
         out.extend_from_slice(&bytes[from..at]);
         from = at + 1;
         let short = match byte {
@@ -448,8 +466,8 @@ mod tests {
     #[test]
     fn each_byte_is_escaped_wherever_it_stands() {
         for byte in (0..=127_u8).map(char::from) {
-            for before in [0, 1, LANES - 1, LANES, 2 * LANES - 1, 2 * LANES + 3] {
-                for behind in [0, 1, LANES] {
+            for before in [0, 1, FEW - 1, FEW, LANES - 1, LANES, 2 * LANES - 1, 2 * LANES + 3] {
+                for behind in [0, 1, FEW - 1, FEW, LANES] {
                     same(&format!(
                         "{}{byte}{}",
                         "é".repeat(before / 2) + &"a".repeat(before % 2),
