@@ -43,6 +43,19 @@ async fn results_written_in_place_are_what_was_written_in_whatever_pieces() {
 }
 
 #[tokio::test]
+async fn a_result_that_fails_in_the_middle_is_an_error_and_its_map_is_used_again() {
+    let mc = pool(settings(1)).await;
+    let processes = mc.processes();
+    for len in [100_usize, 50_000, 5_000_000] {
+        let error = soon(processes.run::<_, Bytes>("half", Json(len))).await.unwrap_err();
+        assert!(error.to_string().ends_with("there is no more"), "{error}");
+        let result: Bytes = soon(processes.run("pieces", Packed((len + 1, 20_000_usize)))).await.unwrap();
+        assert!(result == counted(len + 1), "{len}");
+    }
+    assert_eq!(processes.stats().died, 0);
+}
+
+#[tokio::test]
 async fn an_error_and_a_panic_are_told_and_the_next_call_is_answered() {
     let mc = pool(settings(1)).await;
     let processes = mc.processes();

@@ -36,6 +36,13 @@ fn tasks() -> Tasks<SqliteConnection> {
                 Ok(bytes.chunks(piece).try_for_each(|piece| out.write_all(piece))?)
             }))
         })
+        .add("half", |Json(len): Json<usize>| {
+            let bytes = counted(len);
+            Ok::<_, Infallible>(InPlace(move |out: &mut Output<'_>| {
+                out.write_all(&bytes)?;
+                Err("there is no more".into())
+            }))
+        })
         .add("count-up", |Json(most): Json<u32>| Ok::<_, Infallible>(Json((0..most).collect::<Vec<_>>())))
         .add("pid", |(): ()| Ok::<_, Infallible>(Json(std::process::id())))
         .add("fail", |text: String| Err::<(), _>(text))

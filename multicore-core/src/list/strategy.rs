@@ -19,7 +19,8 @@ const TRIES: u64 = 4;
 const TRY_AGAIN: (u64, u64) = (4, 128);
 /// How many of these ten-thousandths of all time trying again may take.
 const TRYING: u64 = 100;
-/// Ranges must be this many hundredths of one statement's time to be worth the connections.
+/// Ranges must be this many hundredths of one statement's time to be worth the connections; once they were, they are
+/// until one statement is faster.
 const WORTH: u64 = 95;
 
 /// Up to this depth a statement that takes its rows off an index soon has its first one.

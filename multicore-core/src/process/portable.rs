@@ -141,7 +141,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for Packed<T> {
 /// A result that is written as it is made, straight into the memory that the server reads. A `Vec` is filled first and
 /// copied there; from some megabytes on those two are most of what a call costs.
 ///
-/// It is for results; the caller takes it as [`Bytes`], or as any other type that reads what was written.
+/// It is for results; the caller takes it as [`Bytes`].
 ///
 /// ```
 /// # use std::convert::Infallible;

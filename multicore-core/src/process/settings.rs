@@ -19,7 +19,7 @@ pub struct ProcessSettings {
     pub max_queue: usize,
     /// The longest result, in bytes. Default: none, a result may be as long as memory allows.
     pub max_result: Option<u64>,
-    /// What a worker may allocate for itself, in bytes; results are not counted. The system refuses more
+    /// What a worker may allocate for itself, in bytes; results in shared memory are not counted. The system refuses more
     /// (`RLIMIT_DATA`), which ends most programs, and a worker that has more in memory is killed. Default: none.
     pub max_memory: Option<u64>,
     /// A worker with more in memory than this, in bytes, is replaced when its task is done. Against leaks.

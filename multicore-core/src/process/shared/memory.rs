@@ -45,11 +45,17 @@ use rustix::process::{Signal, getpid, kill_process, kill_process_group, set_pare
 const PAGE: usize = 4_096;
 /// A huge page, where pages are of 4 KiB.
 pub(in crate::process) const HUGE: usize = 2 * 1024 * 1024;
-/// Every file begins and ends with a hole as long as a huge page, which takes no memory: a map begins in the first
-/// wherever its address and its place in the file are then a whole number of huge pages apart, as the system wants it
-/// for them, and reaches as far into the last.
+/// Every file begins with a hole as long as a huge page, and a long one ends with one. They take no memory: a map of a
+/// long file begins in the first wherever its address and its place in the file are then a whole number of huge pages
+/// apart, as the system wants it for them, and reaches as far into the last.
 const HEAD: usize = HUGE;
 const TAIL: usize = HUGE;
+
+/// How long a file for so many bytes is.
+fn with_holes(len: usize) -> u64 {
+    let tail = if len < HUGE { 0 } else { TAIL };
+    HEAD as u64 + len as u64 + tail as u64
+}
 
 /// A file in memory for `len` bytes that can grow and not shrink.
 pub(in crate::process) fn shared_file(name: &str, len: usize) -> io::Result<OwnedFd> {
@@ -61,12 +67,13 @@ pub(in crate::process) fn shared_file(name: &str, len: usize) -> io::Result<Owne
 
 /// Lets a file take `len` bytes, which it did not before.
 pub(in crate::process) fn lengthen(file: impl AsFd, len: usize) -> io::Result<()> {
-    Ok(ftruncate(file, (HEAD + TAIL) as u64 + len as u64)?)
+    Ok(ftruncate(file, with_holes(len))?)
 }
 
 /// For how many bytes the file is.
 pub(in crate::process) fn length(file: impl AsFd) -> io::Result<u64> {
-    Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0).saturating_sub((HEAD + TAIL) as u64))
+    let long = u64::try_from(fstat(file)?.st_size).unwrap_or(0).saturating_sub(HEAD as u64);
+    Ok(if long < HUGE as u64 { long } else { long - TAIL as u64 })
 }
 
 /// Reads what stands at this place of a file: some of it, or nothing at its very end.
@@ -358,6 +365,16 @@ pub(in crate::process) fn end_with_parent() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_as_long_as_they_were_made() {
+        let file = shared_file("test", 1).unwrap();
+        for len in [1, 4_096, HUGE - 1, HUGE, HUGE + 1, 2 * HUGE, 9 * HUGE + 7] {
+            lengthen(&file, len).unwrap();
+            assert_eq!(length(&file).unwrap(), len as u64);
+            assert_eq!(length(shared_file("test", len).unwrap()).unwrap(), len as u64);
+        }
+    }
 
     #[test]
     fn long_maps_are_where_huge_pages_can_be() {

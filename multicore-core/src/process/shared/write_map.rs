@@ -2,16 +2,17 @@
 //!
 //! New memory of a file costs most: a page of 4 KiB is emptied first, and takes a fault or a step of the system's on
 //! its own; and a map of many pages is walked over, page by page, each time that its protection changes. Both are of
-//! no weight with pages of 2 MiB, which the system gives to such files where it is asked to, by `MADV_COLLAPSE`,
-//! whatever is set for others in `/sys/kernel/mm/transparent_hugepage`.
+//! no weight with pages of 2 MiB, which the system gives to such files where it is asked to, by `MADV_COLLAPSE`, even
+//! if `/sys/kernel/mm/transparent_hugepage` says `never` for others, and not if it says `deny`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::memory::{HUGE, OwnMap, length, lengthen, write_at};
+use super::memory::{HUGE, OwnMap, empty, length, lengthen, write_at};
 
-/// A map grows by this at the least, and then twofold.
+/// A map grows by this at the least, and then twofold, or by a quarter where it has huge pages: what is kept for
+/// later is counted by the files' lengths.
 const GROW: usize = 64 * 1024;
 /// A piece from this length on is written to a file that has no memory there instead of copied into its map:
 /// a small page that is mapped is emptied first and costs a fault, which together take longer than the copy.
@@ -68,10 +69,25 @@ impl WriteMap {
         self.file.as_fd()
     }
 
+    /// The file in which to write from now on.
+    #[cfg(test)]
+    pub(in crate::process) fn exchange_file(&mut self, file: OwnedFd) {
+        self.file = file;
+    }
+
     /// The file, if it has become longer than the server knows, who is told now.
     pub(in crate::process) fn grown(&mut self) -> Option<BorrowedFd<'_>> {
         let told = std::mem::replace(&mut self.told, self.long);
         (told < self.long).then(|| self.file.as_fd())
+    }
+
+    /// Gives the memory back if there is more of it than the server knows of, who would count it as less: what was
+    /// written came to nothing.
+    pub(in crate::process) fn forget_growth(&mut self) {
+        if self.backed > self.told {
+            empty(&self.file);
+            self.backed = 0;
+        }
     }
 
     pub(in crate::process) fn len(&self) -> usize {
@@ -99,7 +115,9 @@ impl WriteMap {
         if len <= self.map.len() {
             return Ok(());
         }
-        let len = len.max(self.map.len().saturating_mul(2)).max(GROW);
+        let now = self.map.len();
+        let more = if now < HUGE { now } else { (now / 4).next_multiple_of(HUGE) };
+        let len = len.max(now.saturating_add(more)).max(GROW);
         self.let_file_reach(len)?;
         // A longer one goes to an address of its own. What is in memory stays there meanwhile.
         self.map = OwnMap::new(&self.file, len)?;
@@ -181,6 +199,31 @@ mod tests {
         assert!(write.grown().is_none(), "within the file");
         write.write(&[1; LONG], GROW).unwrap();
         assert!(write.grown().is_some() && write.grown().is_none());
+    }
+
+    #[test]
+    fn memory_that_the_server_would_not_know_of_is_given_back() {
+        let mut write = map(2 * PAGE);
+        write.write(&[7; PAGE], 0).unwrap();
+        write.forget_growth();
+        assert_eq!(read(&write, PAGE).bytes(), [7; PAGE], "it knows of these");
+        write.write(&vec![7; 3 * HUGE], PAGE).unwrap();
+        write.forget_growth();
+        assert!(read(&write, 3 * HUGE).bytes().iter().all(|byte| *byte == 0));
+        write.write(&vec![8; 3 * HUGE], 0).unwrap();
+        write.protect().unwrap();
+        assert!(read(&write, 3 * HUGE).bytes().iter().all(|byte| *byte == 8));
+        assert!(write.grown().is_some(), "and is told of it later");
+    }
+
+    #[test]
+    fn a_file_is_not_much_longer_than_what_is_written_in_pieces() {
+        let mut write = map(PAGE);
+        for at in 0..1_200 {
+            write.write(&[1; LONG], at * LONG).unwrap();
+        }
+        let (written, long) = (1_200 * LONG as u64, length(write.file()).unwrap());
+        assert!((written..written + written / 4 + HUGE as u64).contains(&long), "{long}");
     }
 
     #[test]

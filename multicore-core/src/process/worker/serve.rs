@@ -117,7 +117,7 @@ impl Server {
         let task = tasks.get(call.task).ok_or_else(|| io::Error::other("a call of no task"))?;
         let mut sink = Sink::new(inline, map, self.max_result);
         let ran = catch_unwind(AssertUnwindSafe(|| task.run(argument, &mut Output(&mut sink))));
-        let (mapped, too_large) = (sink.mapped(), sink.is_too_large());
+        let (mapped, too_large, failed) = (sink.mapped(), sink.is_too_large(), sink.take_failure());
         let text;
         let outcome = match ran {
             Err(panic) => {
@@ -137,16 +137,23 @@ impl Server {
                 text = error.to_string();
                 Outcome::BadResult(&text)
             }
-            Ok(Ok(())) => Outcome::Done(match mapped {
-                None => Payload::Inline(inline),
-                Some(len) => Payload::Map { map: result, len: len as u64 },
-            }),
+            Ok(Ok(())) => match (failed, mapped) {
+                (Some(error), _) => {
+                    text = error.to_string();
+                    Outcome::BadResult(&text)
+                }
+                (None, None) => Outcome::Done(Payload::Inline(inline)),
+                (None, Some(len)) => Outcome::Done(Payload::Map { map: result, len: len as u64 }),
+            },
         };
         if mapped.is_some() {
             map.protect()?;
         }
         // The server keeps no descriptor of a map that it has handed out. It takes the file with a result alone.
         let is_in_map = matches!(outcome, Outcome::Done(Payload::Map { .. }));
+        if !is_in_map {
+            map.forget_growth();
+        }
         let grown = if is_in_map { map.grown() } else { None };
         let kept_argument = argument_map.is_some_and(|map| Arc::strong_count(&map) > 1);
         Reply { id: call.id, outcome, kept_argument }.encode(message);

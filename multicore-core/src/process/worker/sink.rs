@@ -13,18 +13,25 @@ pub(super) struct Sink<'m> {
     mapped: usize,
     limit: u64,
     too_large: bool,
+    /// What the system said when it took no more. A task may pass over it, and its result is not whole then.
+    failed: Option<io::Error>,
 }
 
 impl<'m> Sink<'m> {
     /// `inline` is a buffer that is used again.
     pub(super) fn new(inline: &'m mut Vec<u8>, map: &'m mut WriteMap, limit: u64) -> Self {
         inline.clear();
-        Sink { inline, map, mapped: 0, limit, too_large: false }
+        Sink { inline, map, mapped: 0, limit, too_large: false, failed: None }
     }
 
     /// Whether more was written than is allowed.
     pub(super) fn is_too_large(&self) -> bool {
         self.too_large
+    }
+
+    /// Why not all that was written is there, if so.
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failed.take()
     }
 
     /// How many bytes are in the map; none if they are all in the buffer.
@@ -33,7 +40,11 @@ impl<'m> Sink<'m> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.map.write(bytes, self.mapped)?;
+        if let Err(error) = self.map.write(bytes, self.mapped) {
+            let told = io::Error::new(error.kind(), error.to_string());
+            self.failed.get_or_insert(error);
+            return Err(told);
+        }
         self.mapped += bytes.len();
         Ok(())
     }
@@ -123,6 +134,20 @@ mod tests {
             map.protect().unwrap();
             assert_eq!(ReadMap::new(map.file(), len).unwrap().bytes(), vec![byte; len]);
         }
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_even_if_the_task_goes_on() {
+        // A file that may not be written to.
+        let mut map = WriteMap::new(shared_file("test", 4_096).unwrap()).unwrap();
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&map.file()));
+        map.exchange_file(std::fs::File::open(path).unwrap().into());
+        let mut inline = Vec::new();
+        let mut sink = Sink::new(&mut inline, &mut map, u64::MAX);
+        sink.write_all(&[1; 100]).unwrap();
+        assert!(sink.take_failure().is_none());
+        assert!(sink.write_all(&[2; 2 * PIECE]).is_err());
+        assert!(sink.take_failure().is_some());
     }
 
     #[test]
