@@ -117,7 +117,8 @@ async fn an_error_leaves_every_worker_with_a_connection() {
                 connection.execute("SELECT * FROM no_such_table").await?;
                 Ok::<Vec<()>, sqlx::Error>(vec![])
             });
-            assert!(matches!(soon(failing).await, Err(RangesError::Failed { .. })));
+            let failed = soon(failing).await;
+            assert!(matches!(failed, Err(RangesError::Failed { .. })), "{failed:?}");
         }
         // The range beside the one that failed may have been cancelled, which costs its connection.
         assert_eq!(pids(&mc).await.len(), first.len());
