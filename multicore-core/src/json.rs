@@ -303,42 +303,18 @@ impl SerializeMap for Within<'_> {
     }
 }
 
-macro_rules! elements {
-    ($($trait:ident::$method:ident;)*) => {
+macro_rules! within {
+    ($($trait:ident::$method:ident($($key:ident)?) by $by:ident;)*) => {
         $(impl $trait for Within<'_> {
             type Ok = ();
             type Error = Error;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-                self.element(value)
-            }
-
-            fn end(self) -> Result<(), Error> {
-                self.close()
-            }
-        })*
-    };
-}
-
-elements! {
-    SerializeSeq::serialize_element;
-    SerializeTuple::serialize_element;
-    SerializeTupleStruct::serialize_field;
-    SerializeTupleVariant::serialize_field;
-}
-
-macro_rules! fields {
-    ($($trait:ident)*) => {
-        $(impl $trait for Within<'_> {
-            type Ok = ();
-            type Error = Error;
-
-            fn serialize_field<T: Serialize + ?Sized>(
+            fn $method<T: Serialize + ?Sized>(
                 &mut self,
-                key: &'static str,
+                $($key: &'static str,)?
                 value: &T,
             ) -> Result<(), Error> {
-                self.field(key, value)
+                self.$by($($key,)? value)
             }
 
             fn end(self) -> Result<(), Error> {
@@ -348,7 +324,14 @@ macro_rules! fields {
     };
 }
 
-fields! { SerializeStruct SerializeStructVariant }
+within! {
+    SerializeSeq::serialize_element() by element;
+    SerializeTuple::serialize_element() by element;
+    SerializeTupleStruct::serialize_field() by element;
+    SerializeTupleVariant::serialize_field() by element;
+    SerializeStruct::serialize_field(key) by field;
+    SerializeStructVariant::serialize_field(key) by field;
+}
 
 #[cfg(test)]
 mod tests;

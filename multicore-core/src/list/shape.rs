@@ -269,6 +269,7 @@ mod tests {
         assert_eq!(pays.per_row(), [0, 1_000]);
         assert_eq!(pays.pages(), [0, 6]);
     }
+
     #[test]
     fn ranges_pay_from_when_they_were_faster_until_they_failed() {
         let pays = Pays::default();
