@@ -7,7 +7,7 @@ use multicore_core::{
     Reason, SqlDatabase, Start, Strategy, asc, desc,
 };
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Executor, Pool, Sqlite, SqlitePool};
+use sqlx::{AssertSqlSafe, Executor, PgPool, Pool, Postgres, Sqlite, SqlitePool};
 
 use crate::clusters::Cluster;
 use crate::databases::{sqlite, with_mysql, with_postgres};
@@ -223,6 +223,52 @@ async fn connections_are_clean_after_exported_snapshots_and_after_exports_that_a
         let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state LIKE 'idle in%'";
         assert_eq!(sqlx::query_scalar::<_, i64>(left).fetch_one(&app).await.unwrap(), 0, "{export}");
     }
+}
+
+/// On a standby, where snapshots are always shared by name, sessions that would see other rows in the same one never
+/// read the same page, whichever of them is another than before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_a_shared_snapshot_are_in_sessions_that_see_the_same() {
+    let Some(primary) = Cluster::primary().await else { return };
+    let admin = primary.pool(1);
+    fill(&admin).await;
+    sqlx::raw_sql("CREATE SCHEMA other; CREATE TABLE other.sample AS SELECT -id AS id FROM sample")
+        .execute(&admin)
+        .await
+        .unwrap();
+    sqlx::raw_sql("ALTER TABLE other.sample ADD PRIMARY KEY (id)").execute(&admin).await.unwrap();
+    let standby = primary.standby().await;
+    standby.catch_up(&primary).await;
+    let pages = async |app: &PgPool, mc: &Multicore<Postgres>, schema: &str, why: &str| {
+        let (mut ranges, mut helped) = (0, 0);
+        for _ in 0..80 {
+            let query = ListQuery::<(i64,)>::select("id").from("sample").order_by([asc("id")]);
+            let query = query.strategy(Strategy::Ranges);
+            let list = soon(mc.list(query, Page { limit: 2_000, offset: 0 }, |row| row)).await.unwrap();
+            let first: Vec<(i64,)> = serde_json::from_slice(&list.to_bytes()).unwrap();
+            let want = if schema == "other" { -3_000..-1_000 } else { 1..2_001 };
+            assert!(first.into_iter().map(|(id,)| id).eq(want), "{why}");
+            ranges += u32::from(list.strategy() == Strategy::Ranges);
+            helped += u32::from(matches!(list.mode(), Mode::Parallel { .. }));
+            let isolation = "SELECT current_setting('transaction_isolation')";
+            let isolation: String = sqlx::query_scalar(isolation).fetch_one(app).await.unwrap();
+            assert_eq!(isolation, "read committed", "still in the page's transaction: {why}");
+        }
+        assert_eq!(ranges, 80, "{why}");
+        until_idle(mc).await;
+        helped
+    };
+    let in_schema = |schema: &str| standby.options().options([("search_path", schema)]);
+    let app = PgPoolOptions::new().max_connections(1).connect_lazy_with(in_schema("public"));
+    let mc = over(&app, 2).await;
+    assert!(pages(&app, &mc, "public", "all the same").await > 0);
+    app.execute("SET search_path = other").await.unwrap();
+    assert_eq!(pages(&app, &mc, "other", "the owner's session is another now").await, 0);
+    app.execute("SET search_path = public").await.unwrap();
+    assert!(pages(&app, &mc, "public", "and the same again").await > 0);
+    app.set_connect_options(in_schema("other"));
+    let elsewhere = over(&app, 2).await;
+    assert_eq!(pages(&app, &elsewhere, "public", "the workers' sessions are others").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

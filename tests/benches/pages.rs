@@ -1,7 +1,7 @@
 //! Pages of a table of 300,000 rows of about 1 kB, ours beside `SELECT … ORDER BY … LIMIT … OFFSET` with
 //! sqlx's `fetch_all` and serde_json: pages deep in the table, pages long enough to be read in ranges, what
 //! ranges pay for one snapshot, and pages that the database has to sort. On SQLite and PostgreSQL; the snapshot on
-//! a server of the benchmark's own and its standby, where it is exported. Run with `cargo bench -p multicore-tests --bench pages`; what
+//! a server of the benchmark's own and its standby, where it is exported, over TCP and over a socket. Run with `cargo bench -p multicore-tests --bench pages`; what
 //! follows `--` picks some of the parts `deep`, `long`, `snapshot` and `sort`, or one of the databases `sqlite`
 //! and `postgres`.
 
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use choice::{DATABASES, wanted};
 use clusters::Cluster;
-use databases::PostgresDatabase;
+use databases::{CONNECTIONS, PostgresDatabase};
 use items::{Item, Peer, fill_postgres, fill_sqlite};
 use multicore_core::{
     Builder, Consistency, Execution, List, ListQuery, Multicore, Page, Paging, Start, Strategy, asc,
@@ -86,8 +86,22 @@ fn on_own_servers(runtime: &Runtime) {
         standby.catch_up(&primary).await;
         standby
     });
-    for (name, server) in [("PostgreSQL", &primary), ("PostgreSQL, a standby", &standby)] {
-        let pool = runtime.block_on(async { server.pool(10) });
+    for (name, server, over_socket) in [
+        ("PostgreSQL", &primary, false),
+        ("PostgreSQL, a standby", &standby, false),
+        ("PostgreSQL, a standby, over its socket and not TCP", &standby, true),
+    ] {
+        let pool = runtime.block_on(async {
+            let pool = server.pool(CONNECTIONS);
+            if over_socket {
+                let folder = sqlx::query_scalar("SHOW unix_socket_directories").fetch_one(&pool);
+                let folder: String = folder.await.expect("a folder");
+                pool.set_connect_options(server.options().socket(folder));
+                // Those that are open are over TCP.
+                pool.acquire().await.expect("a connection").close().await.expect("closed");
+            }
+            pool
+        });
         snapshot(runtime, name, &pool);
         runtime.block_on(exported(&pool));
         runtime.block_on(pool.close());

@@ -35,7 +35,7 @@ pub(crate) use guard::{Control, random};
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use sqlx_drivers::SqlDatabase;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
-pub(crate) use sqlx_drivers::{Catalogue, Meaning, PlanKind, Step};
+pub(crate) use sqlx_drivers::{Catalogue, Exported, Meaning, PlanKind, SESSION, Step};
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]
 pub use stepping::ListRow;
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]

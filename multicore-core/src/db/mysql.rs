@@ -5,7 +5,9 @@ use std::future::Future;
 use sqlx::mysql::MySqlTypeInfo;
 use sqlx::{AssertSqlSafe, Column, MySql, MySqlConnection, MySqlPool, Row, Statement, TypeInfo};
 
-use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list, driver_only, driver_rows};
+use super::sqlx_drivers::{
+    Exported, Meaning, PlanKind, SqlDatabase, common, common_list, driver_only, driver_rows,
+};
 use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
 use crate::error::BoxError;
 use crate::list::cursor::KeyValue;
@@ -140,11 +142,21 @@ impl SqlDatabase for MySql {
         }
     }
 
-    async fn export_snapshot(_connection: &mut MySqlConnection) -> Result<Option<String>, sqlx::Error> {
+    async fn export_snapshot(
+        _connection: &mut MySqlConnection,
+        _told: bool,
+    ) -> Result<Option<Exported>, sqlx::Error> {
         Ok(None)
     }
 
-    async fn join_snapshot(_connection: &mut MySqlConnection, _name: &str) -> Result<bool, sqlx::Error> {
+    async fn begin_join(_connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    async fn join_snapshot(
+        _connection: &mut MySqlConnection,
+        _exported: &Exported,
+    ) -> Result<bool, sqlx::Error> {
         Ok(false)
     }
 

@@ -4,17 +4,15 @@ use std::future::Future;
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
 
-use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list, driver_only, driver_rows};
+use super::sqlx_drivers::{
+    Exported, Meaning, PlanKind, SESSION, SqlDatabase, common, common_list, driver_only, driver_rows,
+};
 use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
 use crate::error::BoxError;
 use crate::list::cursor::KeyValue;
 
-/// What tells sessions apart that may see other rows in the same snapshot, as one number.
-const SESSION: &str = "hashtextextended(concat_ws('|', pg_postmaster_start_time(), pg_is_in_recovery(), \
-     current_database(), current_user, current_setting('search_path'), current_setting('TimeZone'), \
-     current_setting('DateStyle')), 0)";
-/// Between a snapshot's name and the number of its session.
-const SEPARATOR: char = '|';
+/// Begins a transaction that keeps the snapshot it takes first, or one that it joins before.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 impl sealed::Sealed for Postgres {}
 
@@ -134,23 +132,29 @@ impl SqlDatabase for Postgres {
         }
     }
 
-    async fn export_snapshot(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-        let sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_export_snapshot() || '{SEPARATOR}' || {SESSION}"
-        );
+    async fn export_snapshot(
+        connection: &mut PgConnection,
+        told: bool,
+    ) -> Result<Option<Exported>, sqlx::Error> {
+        let session = if told { SESSION } else { "NULL::bigint" };
+        let sql = format!("{BEGIN}; SELECT pg_export_snapshot(), {session}");
         let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        Ok(Some(row.try_get(0)?))
+        Ok(Some(Exported { name: row.try_get(0)?, session: row.try_get(1)? }))
     }
 
-    async fn join_snapshot(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-        let Some((snapshot, session)) = name.split_once(SEPARATOR) else { return Ok(false) };
+    async fn begin_join(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        Self::run(connection, BEGIN.to_owned()).await
+    }
+
+    async fn join_snapshot(connection: &mut PgConnection, exported: &Exported) -> Result<bool, sqlx::Error> {
         // The name is the server's own, of digits and dashes.
-        let sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'; \
-             SELECT {SESSION}::text"
-        );
+        let mut sql = format!("SET TRANSACTION SNAPSHOT '{}'", exported.name);
+        let Some(session) = exported.session else {
+            return Self::run(connection, sql).await.map(|()| true);
+        };
+        sql = format!("{sql}; SELECT {SESSION}");
         let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        Ok(row.try_get::<String, _>(0)? == session)
+        Ok(row.try_get::<i64, _>(0)? == session)
     }
 
     async fn snapshots(_connection: &mut PgConnection) -> Result<bool, sqlx::Error> {

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, SqlitePool, TypeInfo, V
 
 #[cfg(feature = "sqlite")]
 use self::stepped::stepped_here;
-use super::sqlx_drivers::{Meaning, PlanKind, SqlDatabase, common, common_list};
+use super::sqlx_drivers::{Exported, Meaning, PlanKind, SqlDatabase, common, common_list};
 #[cfg(not(feature = "sqlite"))]
 use super::sqlx_drivers::{driver_only, driver_rows};
 use super::{Ask, Database, Dialect, Guard, Reading, Table, TableName, sealed};
@@ -167,13 +167,23 @@ impl SqlDatabase for Sqlite {
         }
     }
 
-    async fn export_snapshot(connection: &mut SqliteConnection) -> Result<Option<String>, sqlx::Error> {
+    async fn export_snapshot(
+        connection: &mut SqliteConnection,
+        _told: bool,
+    ) -> Result<Option<Exported>, sqlx::Error> {
         // The first read is what takes the snapshot.
         Self::run(connection, "BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1".to_owned()).await?;
         Ok(None)
     }
 
-    async fn join_snapshot(_connection: &mut SqliteConnection, _name: &str) -> Result<bool, sqlx::Error> {
+    async fn begin_join(_connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    async fn join_snapshot(
+        _connection: &mut SqliteConnection,
+        _exported: &Exported,
+    ) -> Result<bool, sqlx::Error> {
         // It opens one of its own, and is told by the database's version that it is the same.
         Ok(false)
     }

@@ -205,19 +205,26 @@ pub trait SqlDatabase:
     #[doc(hidden)]
     fn meaning(error: &sqlx::Error) -> Meaning;
 
-    /// Begins a transaction that keeps its snapshot and can be joined, and gives what others join it by;
-    /// none where there is no such thing.
+    /// Begins a transaction that keeps its snapshot and can be joined, and gives what others join it by, with the
+    /// number of the session if that is to be told; none where there is no such thing.
     #[doc(hidden)]
     fn export_snapshot(
         connection: &mut <Self as sqlx::Database>::Connection,
-    ) -> impl Future<Output = Result<Option<String>, sqlx::Error>> + Send;
+        told: bool,
+    ) -> impl Future<Output = Result<Option<Exported>, sqlx::Error>> + Send;
 
-    /// Joins a snapshot by what `export_snapshot` gave, in a transaction of its own; false if this is another
-    /// session in what decides which rows it sees.
+    /// Begins a transaction that can join a snapshot.
+    #[doc(hidden)]
+    fn begin_join(
+        connection: &mut <Self as sqlx::Database>::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Joins a snapshot, in the transaction that `begin_join` began; false if a session was told and this is another
+    /// in what decides which rows it sees.
     #[doc(hidden)]
     fn join_snapshot(
         connection: &mut <Self as sqlx::Database>::Connection,
-        name: &str,
+        exported: &Exported,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// Whether several connections can read this database side by side on one snapshot.
@@ -225,6 +232,20 @@ pub trait SqlDatabase:
     fn snapshots(
         connection: &mut <Self as sqlx::Database>::Connection,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+}
+
+/// What tells sessions apart that may see other rows in one shared snapshot, as one number (PostgreSQL).
+pub(crate) const SESSION: &str = "hashtextextended(concat_ws('|', pg_postmaster_start_time(), pg_is_in_recovery(), \
+     current_database(), current_user, current_setting('search_path'), current_setting('TimeZone'), \
+     current_setting('DateStyle')), 0)";
+
+/// What a snapshot is joined by.
+#[doc(hidden)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    pub(crate) name: String,
+    /// What tells sessions apart that may see other rows in it, if that was asked for.
+    pub(crate) session: Option<i64>,
 }
 
 /// How many errors a statement may end with: its own, and one of a cancel that came after it.

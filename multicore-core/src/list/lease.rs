@@ -2,16 +2,16 @@
 //! statement that may still run when the list ends early is cancelled first, and the connection waits
 //! for that before anyone else gets it.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::ListError;
 use super::shape::Shape;
 use crate::core::Core;
-use crate::db::{Dialect, Guard, PlanKind, SqlDatabase};
+use crate::db::{Dialect, Exported, Guard, PlanKind, SqlDatabase};
 use crate::error::BoxError;
 
 /// How long making a connection clean may take; one that is not clean by then is closed.
@@ -111,13 +111,14 @@ impl<DB: SqlDatabase> Lease<DB> {
         Ok(())
     }
 
-    /// Begins a transaction that holds a snapshot, and gives what others join it by.
-    pub(super) async fn begin_snapshot(&mut self) -> Result<Option<String>, ListError> {
+    /// Begins a transaction that holds a snapshot, and gives what others join it by, with the session if that is to
+    /// be told.
+    pub(super) async fn begin_snapshot(&mut self, told: bool) -> Result<Option<Exported>, ListError> {
         self.in_transaction = true;
         self.for_snapshot = true;
-        let name = DB::export_snapshot(self.begin(Guard::None)).await?;
+        let exported = DB::export_snapshot(self.begin(Guard::None), told).await?;
         self.ended();
-        Ok(name)
+        Ok(exported)
     }
 
     /// Ends a transaction that may have failed.
@@ -135,6 +136,23 @@ impl<DB: SqlDatabase> Lease<DB> {
             self.ended();
             self.left_transaction();
         }
+        Ok(())
+    }
+
+    /// Sends the end of a transaction that only held a snapshot, and does not wait for the answer: whoever uses the
+    /// connection next does.
+    pub(super) async fn send_end(&mut self) -> Result<(), ListError> {
+        if !self.for_snapshot || self.busy {
+            return Ok(());
+        }
+        let mut ending = Box::pin(DB::run(self.begin(Guard::None), "COMMIT".to_owned()));
+        let sent = poll_fn(|context| Poll::Ready(ending.as_mut().poll(context))).await;
+        drop(ending);
+        self.ended();
+        if let Poll::Ready(ended) = sent {
+            ended?;
+        }
+        self.left_transaction();
         Ok(())
     }
 

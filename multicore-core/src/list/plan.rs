@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::order::Nulls;
-use crate::db::Dialect;
+use crate::db::{Dialect, SESSION};
 
 /// The name under which a located page's first row is known.
 const START: &str = "multicore_start";
@@ -81,6 +81,8 @@ pub(crate) struct Read {
     pub(crate) exact: bool,
     /// No rows at all unless this is the snapshot (PostgreSQL; no standby ever saw one to expect).
     pub(crate) expects: Option<i64>,
+    /// No rows at all unless the session has this number (PostgreSQL).
+    pub(crate) session: Option<i64>,
     /// No rows at all unless another session holds the lock of this number (PostgreSQL).
     pub(crate) held: Option<i64>,
     /// Let the running statement be found by a lock of this number that it holds (PostgreSQL).
@@ -168,6 +170,12 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
         conditions.next();
         let _infallible = write!(conditions.sql.text, "(SELECT {SNAPSHOT} = ");
         conditions.sql.param(Param::Number(snapshot));
+        conditions.sql.text.push(')');
+    }
+    if let Some(session) = read.session {
+        conditions.next();
+        let _infallible = write!(conditions.sql.text, "(SELECT {SESSION} = ");
+        conditions.sql.param(Param::Number(session));
         conditions.sql.text.push(')');
     }
     if let Some(held) = read.held {

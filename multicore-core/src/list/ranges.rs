@@ -29,6 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tokio::sync::SetOnce;
+
 use self::pieces::{Part, Piece, told};
 use self::shared::{Published, Ranges};
 use super::ListError;
@@ -43,7 +45,7 @@ use super::stops::Stops;
 use super::strategy::{self, Stepwise};
 use crate::admission::cost::CostModel;
 use crate::core::Core;
-use crate::db::{Ask, Dialect, Guard, SqlDatabase};
+use crate::db::{Ask, Dialect, Exported, Guard, SqlDatabase};
 use crate::job::chunks::Chunks;
 use crate::job::owner::{Owner, Wish};
 use crate::job::{Failure, Work};
@@ -88,8 +90,9 @@ enum Snapshot {
     Expected(i64),
     /// Each range says which one it saw.
     Column,
-    /// They join the one of this name (PostgreSQL). So many rows does the owner read meanwhile.
-    Exported { name: String, lead: u64 },
+    /// They join the one that the owner exports (PostgreSQL). Each range has no rows unless its session is this
+    /// one; if none is known, that is asked where the snapshot is shared.
+    Exported(Option<i64>),
     /// They open one while the database has this version (SQLite).
     Version(i64),
 }
@@ -142,18 +145,19 @@ where
                     Err(Trouble::Silent) => {}
                 }
             }
-            let started = Instant::now();
-            let Some(name) = begin_snapshot(lease).await? else { return Ok(None) };
-            let Some(name) = name else { return Ok(None) };
-            // To join takes about as long, and the owner need not.
-            let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            let lead = strategy::lead(took, pays.per_row()[1], hands);
-            let got =
-                ranged.once(Reader::Driver(lease), hands, Snapshot::Exported { name, lead }).await?.ok();
-            if got.is_none() {
+            let session = steady.session();
+            let mut got = ranged.once(Reader::Driver(lease), hands, Snapshot::Exported(session)).await?;
+            if got.is_err() {
                 lease.end_transaction().await?;
             }
-            Ok(got)
+            if session.is_some() && matches!(got, Err(Trouble::Silent)) {
+                steady.strayed();
+                got = ranged.once(Reader::Driver(lease), hands, Snapshot::Exported(None)).await?;
+                if got.is_err() {
+                    lease.end_transaction().await?;
+                }
+            }
+            Ok(got.ok())
         }
         Dialect::Sqlite => {
             let version = match ranged.core.control.ask(Ask::DataVersion).await {
@@ -163,7 +167,7 @@ where
                     return Ok(None);
                 }
             };
-            if begin_snapshot(lease).await?.is_none() {
+            if begin_snapshot(lease, false).await?.is_none() {
                 return Ok(None);
             }
             let got = ranged.once(Reader::Driver(lease), hands, Snapshot::Version(version)).await?.ok();
@@ -178,9 +182,12 @@ where
 }
 
 /// Begins the owner's transaction; none, and none begun, if the database will not have it.
-async fn begin_snapshot<DB: SqlDatabase>(lease: &mut Lease<DB>) -> Result<Option<Option<String>>, ListError> {
-    match lease.begin_snapshot().await {
-        Ok(name) => Ok(Some(name)),
+async fn begin_snapshot<DB: SqlDatabase>(
+    lease: &mut Lease<DB>,
+    told: bool,
+) -> Result<Option<Option<Exported>>, ListError> {
+    match lease.begin_snapshot(told).await {
+        Ok(exported) => Ok(Some(exported)),
         Err(error) if error.is_lost::<DB>() => Err(error),
         Err(error) => {
             let cause = error.source().map(ToString::to_string);
@@ -203,7 +210,10 @@ where
         hands: usize,
         snapshot: Snapshot,
     ) -> Result<Result<Got, Trouble>, ListError> {
-        let lead = if let Snapshot::Exported { lead, .. } = snapshot { lead } else { 0 };
+        let exports = matches!(snapshot, Snapshot::Exported(_));
+        let steady = &self.core.shapes.steady;
+        // To join takes about as long as to export, and the owner need not.
+        let lead = if exports { strategy::lead(steady.took(), self.pays.per_row()[1], hands) } else { 0 };
         let parts = strategy::cut(self.length, hands, lead);
         let count = parts.len();
         let ahead = self.read.rows.unwrap_or(self.length) - self.length;
@@ -226,24 +236,44 @@ where
             read: Read {
                 snapshot: snapshot == Snapshot::Column,
                 expects: if let Snapshot::Expected(snapshot) = snapshot { Some(snapshot) } else { None },
+                session: if let Snapshot::Exported(session) = snapshot { session } else { None },
                 ..self.read.clone()
             },
             work: Arc::clone(self.work),
             snapshot,
+            exported: SetOnce::new(),
             values: self.steps.then(|| self.values.to_vec()),
             stops: Stops::default(),
             cancel: self.core.halted.child_token(),
             helpers: AtomicUsize::new(0),
         });
+        let mut published = Published { job: &*job, finished: false };
+        let publish = || {
+            for _ in 1..count {
+                if self.core.registry.submit(Arc::clone(&job) as Arc<dyn Run<DB>>).is_err() {
+                    break;
+                }
+            }
+        };
+        let mut exported = None;
+        if let (Snapshot::Exported(session), Reader::Driver(lease)) = (&job.snapshot, &mut reader) {
+            // So that workers are there when it can be joined.
+            publish();
+            let started = Instant::now();
+            exported = begin_snapshot(lease, session.is_none()).await?.flatten();
+            let Some(exported) = &exported else { return Ok(Err(Trouble::Failed)) };
+            steady.learn_took(started.elapsed());
+            if let Some(session) = exported.session {
+                steady.told(session);
+            }
+        }
         job.chunks.push(&mut waiting);
         // Before anyone else can: what others read is held against what the owner's connection saw, and that
         // they agree among themselves says nothing if they are all on another server.
         let mut own = job.chunks.claim(1);
-        let mut published = Published { job: &*job, finished: false };
-        for _ in 1..count {
-            if self.core.registry.submit(Arc::clone(&job) as Arc<dyn Run<DB>>).is_err() {
-                break;
-            }
+        match exported {
+            Some(exported) => _ = job.exported.set(exported),
+            None => publish(),
         }
         while let Some(mut claim) = own.take().or_else(|| job.chunks.claim(1)) {
             let Some(part) = claim.take().pop() else { break };
@@ -261,6 +291,13 @@ where
                     }
                 }
             }
+        }
+        if let Reader::Driver(lease) = &mut reader
+            && exports
+            && !self.request.counted
+        {
+            // Who took a range has joined. While the others read.
+            lease.send_end().await?;
         }
         let pieces = poll_fn(|context| job.chunks.poll_results(context)).await;
         published.finished = true;
@@ -311,9 +348,9 @@ fn put_together<DB: SqlDatabase, W: Work>(
     helpers: usize,
     core: &Core<DB>,
 ) -> Result<Got, Trouble> {
-    if matches!(job.snapshot, Snapshot::Expected(_) | Snapshot::Column) {
+    if matches!(job.snapshot, Snapshot::Expected(_) | Snapshot::Column | Snapshot::Exported(Some(_))) {
         let told = told(&pieces).ok_or(Trouble::Silent)?;
-        // None is told where the snapshot was expected.
+        // None is told where the snapshot, or the session, was expected.
         let first = told[0].seen.snapshot;
         if told.iter().any(|piece| piece.seen.snapshot != first) {
             return Err(Trouble::Moved);

@@ -139,6 +139,17 @@ fn mixed_directions_and_nulls_are_written_out() {
 }
 
 #[test]
+fn a_range_of_a_shared_snapshot_has_no_rows_in_another_session() {
+    let read = Read { session: Some(-9), tag: Some(4), ..page(10, 0) };
+    let planned = statement(&parts(Dialect::Postgres, None, 0, vec![key("id", false, None)]), &read);
+    let condition = format!(
+        "FROM t WHERE (SELECT {SESSION} = $1) AND (SELECT pg_try_advisory_xact_lock_shared($2)) ORDER BY"
+    );
+    assert!(planned.sql.contains(&condition), "{}", planned.sql);
+    assert_eq!(planned.params[..2], [Param::Number(-9), Param::Number(4)]);
+}
+
+#[test]
 fn a_located_null_is_not_taken_for_no_row() {
     let keys = vec![key("k", false, Some(Nulls::First)), key("id", false, None)];
     let read = Read { locate: true, ..page(10, 20) };

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_core::Stream;
+use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
 use super::pieces::{Part, Piece};
 use crate::core::Core;
-use crate::db::{Ask, SqlDatabase};
+use crate::db::{Ask, Exported, SqlDatabase};
 use crate::job::chunks::Chunks;
 use crate::job::{Failure, Work, guarded};
 use crate::list::ListError;
@@ -35,6 +36,8 @@ pub(super) struct Ranges<DB: SqlDatabase, W: Work> {
     pub(super) read: Read,
     pub(super) work: Arc<W>,
     pub(super) snapshot: Snapshot,
+    /// What the owner exported, if it does.
+    pub(super) exported: SetOnce<Exported>,
     /// The filters' values, if the readers step their statements.
     pub(super) values: Option<Vec<KeyValue>>,
     /// Stops those that do.
@@ -109,6 +112,9 @@ where
             return self.help_here(connection, at).await;
         }
         if !self.join(connection, at).await {
+            if at.in_transaction && DB::run(connection, "ROLLBACK".to_owned()).await.is_ok() {
+                at.in_transaction = false;
+            }
             return;
         }
         let mut counted = false;
@@ -135,20 +141,23 @@ where
     async fn join(&self, connection: &mut <DB as sqlx::Database>::Connection, at: &mut Progress) -> bool {
         match &self.snapshot {
             Snapshot::PerRange | Snapshot::Expected(_) | Snapshot::Column => true,
-            Snapshot::Exported { name, .. } => {
+            Snapshot::Exported(_) => {
                 at.in_transaction = true;
+                let joined = async {
+                    // While the owner exports.
+                    DB::begin_join(connection).await?;
+                    let exported = self.exported.wait().await;
+                    Ok(self.chunks.waiting() > 0 && DB::join_snapshot(connection, exported).await?)
+                };
                 // Refused where this is another server, another session, or the exporter is gone.
-                match DB::join_snapshot(connection, name).await {
-                    Ok(joined) => joined,
-                    Err(error) => {
-                        tracing::debug!(%error, "a worker could not join a snapshot");
-                        false
-                    }
-                }
+                joined.await.unwrap_or_else(|error: sqlx::Error| {
+                    tracing::debug!(%error, "a worker could not join a snapshot");
+                    false
+                })
             }
             Snapshot::Version(version) => {
                 at.in_transaction = true;
-                DB::export_snapshot(connection).await.is_ok()
+                DB::export_snapshot(connection, false).await.is_ok()
                     && self.core.control.ask(Ask::DataVersion).await.is_ok_and(|now| now == *version)
             }
         }
@@ -191,7 +200,8 @@ where
     W: Rendering<Item = DB::Item>,
 {
     fn run(&self, worker: &mut Worker<DB>) {
-        if self.cancel.is_cancelled() || self.chunks.waiting() == 0 {
+        let exporting = matches!(self.snapshot, Snapshot::Exported(_)) && !self.exported.initialized();
+        if self.cancel.is_cancelled() || !exporting && self.chunks.waiting() == 0 {
             return;
         }
         let used = worker.with_connection(|runtime, connection, guard| {
