@@ -2,10 +2,12 @@
 //! dropped does not stop a statement: the database goes on, and whoever uses the connection next waits
 //! for it.
 
+use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -187,27 +189,36 @@ impl<DB: Database> Control<DB> {
     }
 
     /// Cancels what is guarded, and again until told that it has ended. On a task of its own: a driver
-    /// that reads a flood of rows does not let others run beside it.
+    /// that reads a flood of rows does not let others run beside it. The first cancel is sent before this returns,
+    /// if nobody else has the connection: a task waits for its turn on a machine that is busy, perhaps with
+    /// the very statement.
     fn stop(&self, guard: Guard) -> Stopping {
         let state = Arc::new(StopState::default());
         let shared = Arc::clone(&state);
         let inner = Arc::clone(&self.inner);
-        let task = self.home.as_ref().map(|home| {
-            home.spawn(async move {
-                let mut pause = CANCEL_AGAIN_FIRST;
-                while !shared.ended.load(Ordering::Relaxed) {
-                    let cancelled = inner.cancel(guard.clone()).await;
-                    shared.begun.notify_one();
-                    if let Err(error) = cancelled {
-                        tracing::warn!(%error, "a statement could not be cancelled; it is waited for");
-                        return;
-                    }
-                    let _again = tokio::time::timeout(pause, shared.end.notified()).await;
-                    pause = (2 * pause).min(CANCEL_AGAIN_LAST);
-                }
+        let Some(home) = &self.home else {
+            state.begun.notify_one();
+            return Stopping { state, task: None };
+        };
+        let mut cancelling = Box::pin(async move {
+            let mut pause = CANCEL_AGAIN_FIRST;
+            while !shared.ended.load(Ordering::Relaxed) {
+                let cancelled = inner.cancel(guard.clone()).await;
                 shared.begun.notify_one();
-            })
+                if let Err(error) = cancelled {
+                    tracing::warn!(%error, "a statement could not be cancelled; it is waited for");
+                    return;
+                }
+                let _again = tokio::time::timeout(pause, shared.end.notified()).await;
+                pause = (2 * pause).min(CANCEL_AGAIN_LAST);
+            }
+            shared.begun.notify_one();
         });
+        let sent = {
+            let _runtime = home.enter();
+            cancelling.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        };
+        let task = sent.is_pending().then(|| home.spawn(cancelling));
         Stopping { state, task }
     }
 }
@@ -228,9 +239,7 @@ struct StopState {
 
 impl Stopping {
     async fn begun(&self) {
-        if self.task.is_some() {
-            self.state.begun.notified().await;
-        }
+        self.state.begun.notified().await;
     }
 
     /// The statement has ended; returns when no cancel is on its way any more.

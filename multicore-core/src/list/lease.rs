@@ -239,8 +239,10 @@ impl<DB: SqlDatabase> Lease<DB> {
             }
         });
         let _runtime = home.enter();
-        // A transaction that nothing runs in ends now, whatever this thread does next.
-        if busy || cleaning.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        // A cancel is sent, and a transaction that nothing runs in ends, now, whatever this thread does next. Reading
+        // what a statement still gives may take long.
+        let at_once = !busy || resumes && matches!(self.guard, Guard::Lock(_) | Guard::Backend(_));
+        if !at_once || cleaning.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             home.spawn(cleaning);
         }
     }
