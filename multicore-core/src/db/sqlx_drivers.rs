@@ -234,10 +234,10 @@ pub trait SqlDatabase:
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 }
 
-/// What tells sessions apart that may see other rows in one shared snapshot, as one number (PostgreSQL).
-pub(crate) const SESSION: &str = "hashtextextended(concat_ws('|', pg_postmaster_start_time(), pg_is_in_recovery(), \
-     current_database(), current_user, current_setting('search_path'), current_setting('TimeZone'), \
-     current_setting('DateStyle')), 0)";
+/// What tells sessions apart that may see other rows in one shared snapshot, as one number (PostgreSQL). Nothing
+/// volatile, or it would be asked for each row.
+pub(crate) const SESSION: &str = "hashtextextended(concat_ws('|', pg_postmaster_start_time(), current_database(), \
+     current_user, current_setting('search_path'), current_setting('TimeZone'), current_setting('DateStyle')), 0)";
 
 /// What a snapshot is joined by.
 #[doc(hidden)]

@@ -165,18 +165,17 @@ pub(crate) fn statement(parts: &Parts, read: &Read) -> Planned {
     sql.from();
     let mut conditions = Conditions::begin(&mut sql);
     conditions.filters();
-    // Conditions that name no row are asked once, before any row is looked for.
+    // Conditions that name no row are asked once, before any row is looked for. Not as subqueries, each of which takes
+    // the server longer than what it asks; what changes something has to be one, or it would be asked for each row.
     if let Some(snapshot) = read.expects {
         conditions.next();
-        let _infallible = write!(conditions.sql.text, "(SELECT {SNAPSHOT} = ");
+        let _infallible = write!(conditions.sql.text, "{SNAPSHOT} = ");
         conditions.sql.param(Param::Number(snapshot));
-        conditions.sql.text.push(')');
     }
     if let Some(session) = read.session {
         conditions.next();
-        let _infallible = write!(conditions.sql.text, "(SELECT {SESSION} = ");
+        let _infallible = write!(conditions.sql.text, "{SESSION} = ");
         conditions.sql.param(Param::Number(session));
-        conditions.sql.text.push(')');
     }
     if let Some(held) = read.held {
         conditions.next();

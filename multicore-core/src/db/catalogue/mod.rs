@@ -9,7 +9,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 #[cfg(all(test, any(feature = "postgres", feature = "mysql")))]
-mod test_server;
+pub(crate) mod test_server;
 
 /// A table's name as the catalogue has it: quotes are gone, and case is folded as the database does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

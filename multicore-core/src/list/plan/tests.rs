@@ -84,14 +84,14 @@ fn a_page_from_a_place_begins_with_that_row_in_the_snapshot_it_is_of() {
     assert!(
         planned.sql.starts_with(
             "WITH multicore_start AS (SELECT k AS k0, id AS k1 FROM t WHERE (k, id) <= ($1, $2) ORDER BY k DESC, id \
-             DESC LIMIT 1 OFFSET $3) SELECT a, b FROM t WHERE (SELECT hashtextextended("
+             DESC LIMIT 1 OFFSET $3) SELECT a, b FROM t WHERE hashtextextended("
         ),
         "{}",
         planned.sql
     );
     assert!(
         planned.sql.ends_with(
-            " = $4) AND (SELECT NOT pg_try_advisory_xact_lock_shared($5)) AND (SELECT \
+            " = $4 AND (SELECT NOT pg_try_advisory_xact_lock_shared($5)) AND (SELECT \
              pg_try_advisory_xact_lock_shared($6)) AND (k, id) <= ((SELECT k0 FROM multicore_start), (SELECT k1 \
              FROM multicore_start)) ORDER BY k DESC, id DESC LIMIT $7"
         ),
@@ -142,11 +142,47 @@ fn mixed_directions_and_nulls_are_written_out() {
 fn a_range_of_a_shared_snapshot_has_no_rows_in_another_session() {
     let read = Read { session: Some(-9), tag: Some(4), ..page(10, 0) };
     let planned = statement(&parts(Dialect::Postgres, None, 0, vec![key("id", false, None)]), &read);
-    let condition = format!(
-        "FROM t WHERE (SELECT {SESSION} = $1) AND (SELECT pg_try_advisory_xact_lock_shared($2)) ORDER BY"
-    );
+    let condition =
+        format!("FROM t WHERE {SESSION} = $1 AND (SELECT pg_try_advisory_xact_lock_shared($2)) ORDER BY");
     assert!(planned.sql.contains(&condition), "{}", planned.sql);
     assert_eq!(planned.params[..2], [Param::Number(-9), Param::Number(4)]);
+}
+
+/// Else the planner takes them to leave few rows, and sorts the table instead of following an index.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_is_asked_of_a_statement_and_not_of_its_rows_is_asked_once() {
+    use crate::db::catalogue::test_server;
+    use sqlx::{Connection, Executor};
+
+    let url = test_server::url("MULTICORE_TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres");
+    let mut connection = match sqlx::PgConnection::connect(&url).await {
+        Ok(connection) => connection,
+        Err(error) => return test_server::skip("PostgreSQL", &error),
+    };
+    connection.execute("CREATE TEMP TABLE t (a int PRIMARY KEY, b int)").await.unwrap();
+    connection.execute("INSERT INTO t SELECT n, n FROM generate_series(1, 10000) AS n").await.unwrap();
+    connection.execute("ANALYZE t").await.unwrap();
+    for read in [
+        Read { expects: Some(1), held: Some(2), tag: Some(4), ..page(5_000, 100) },
+        Read { session: Some(1), tag: Some(4), locate: true, ..page(5_000, 100) },
+    ] {
+        let planned = statement(&parts(Dialect::Postgres, None, 0, vec![key("a", false, None)]), &read);
+        let sql = format!("EXPLAIN (COSTS OFF) {}", planned.sql);
+        let mut explained = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+        for param in &planned.params {
+            let (Param::Rows(number) | Param::Skip(number)) = *param else {
+                explained = explained.bind(1_i64);
+                continue;
+            };
+            explained = explained.bind(number.cast_signed());
+        }
+        let lines: Vec<String> = explained.fetch_all(&mut connection).await.unwrap();
+        let once = lines.iter().find(|line| line.contains("One-Time Filter:")).expect("asked once");
+        assert_eq!(once.matches("hashtextextended").count(), 1, "{lines:#?}");
+        assert!(!lines.iter().any(|line| line.trim_start().starts_with("Filter:")), "{lines:#?}");
+        assert!(!lines.iter().any(|line| line.contains("Sort")), "{lines:#?}");
+    }
 }
 
 #[test]
@@ -196,15 +232,15 @@ fn keys_snapshot_and_tag_are_added_behind_what_the_query_has() {
         planned.sql
     );
     assert!(
-        planned.sql.contains(
-            " END) AS multicore_snapshot FROM t WHERE (x = $1) AND (SELECT hashtextextended(concat_ws("
-        ),
+        planned
+            .sql
+            .contains(" END) AS multicore_snapshot FROM t WHERE (x = $1) AND hashtextextended(concat_ws("),
         "{}",
         planned.sql
     );
     assert!(
         planned.sql.ends_with(
-            " = $2) AND (SELECT pg_try_advisory_xact_lock_shared($3)) AND k > CAST($4 AS integer) ORDER BY k \
+            " = $2 AND (SELECT pg_try_advisory_xact_lock_shared($3)) AND k > CAST($4 AS integer) ORDER BY k \
              ASC LIMIT $5"
         ),
         "{}",
