@@ -9,8 +9,9 @@
 //! - **PostgreSQL, if it did see another**: every range's statement also selects what identifies the snapshot
 //!   it saw. Equal everywhere, they saw the same rows; that costs a tenth of a microsecond a row.
 //! - **PostgreSQL, if that had moved, and on a standby**, where equal snapshots do not mean equal rows: the
-//!   owner exports its transaction's snapshot and the workers join it. The owner begins to read at once, and so
-//!   has the longer range; its transaction ends behind the answer.
+//!   owner exports its transaction's snapshot and the workers join it, which have begun theirs meanwhile. The owner begins
+//!   to read at once, and so has the longer range. That all are in the same session is told where the snapshot is shared,
+//!   or, once a page has told it, expected by each range's statement, which has no rows in another.
 //! - **SQLite**: the owner notes a third connection's `data_version` and takes its snapshot. A worker takes one
 //!   and looks again: the same number means that nobody wrote between the two, so both see the same. A worker
 //!   that finds another number stays out; nobody waits for it.
