@@ -218,6 +218,16 @@ async fn connections_are_clean_after_exported_snapshots_and_after_exports_that_a
             let isolation = "SELECT current_setting('transaction_isolation')";
             let isolation: String = sqlx::query_scalar(isolation).fetch_one(&app).await.unwrap();
             assert_eq!(isolation, "read committed", "still in the page's transaction: {export}");
+            // A statement that fails in the owner's range, and so in one statement.
+            let failing = |strategy| {
+                let query = ListQuery::<(i64,)>::select("100 / (id - 100)").from("sample");
+                query.order_by([asc("id")]).strategy(strategy)
+            };
+            let page = Page { limit: 2_000, offset: 0 };
+            let single = soon(mc.list(failing(Strategy::Single), page, |row| row)).await.unwrap_err();
+            let ranges = soon(mc.list(failing(Strategy::Ranges), page, |row| row)).await.unwrap_err();
+            assert_eq!(format!("{ranges:?}"), format!("{single:?}"), "{export}");
+            assert_eq!(sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(&app).await.unwrap(), 1);
         }
         until_idle(&mc).await;
         let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state LIKE 'idle in%'";

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::mem;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
@@ -189,9 +190,9 @@ impl<DB: Database> Control<DB> {
     }
 
     /// Cancels what is guarded, and again until told that it has ended. On a task of its own: a driver
-    /// that reads a flood of rows does not let others run beside it. The first cancel is sent before this returns,
-    /// if nobody else has the connection: a task waits for its turn on a machine that is busy, perhaps with
-    /// the very statement.
+    /// that reads a flood of rows does not let others run beside it. On that runtime the first cancel is sent before this
+    /// returns, if the control connection is there and nobody else has it: a task waits for its turn on a machine
+    /// that is busy, perhaps with the very statement.
     fn stop(&self, guard: Guard) -> Stopping {
         let state = Arc::new(StopState::default());
         let shared = Arc::clone(&state);
@@ -214,11 +215,13 @@ impl<DB: Database> Control<DB> {
             }
             shared.begun.notify_one();
         });
-        let sent = {
-            let _runtime = home.enter();
-            cancelling.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        // Elsewhere it may have ended, and then must not be asked.
+        let at_home = Handle::try_current().is_ok_and(|here| here.id() == home.id());
+        let sent = at_home && {
+            let first = pin!(tokio::task::unconstrained(cancelling.as_mut()));
+            first.poll(&mut Context::from_waker(Waker::noop())).is_ready()
         };
-        let task = sent.is_pending().then(|| home.spawn(cancelling));
+        let task = (!sent).then(|| home.spawn(cancelling));
         Stopping { state, task }
     }
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::ListError;
 use super::shape::Shape;
 use crate::core::Core;
@@ -140,7 +142,11 @@ impl<DB: SqlDatabase> Lease<DB> {
     }
 
     /// Sends the end of a transaction that only held a snapshot, and does not wait for the answer: whoever uses the
-    /// connection next does.
+    /// connection next does. Only behind a statement that succeeded: the driver waits for the end of one that failed
+    /// before it sends the next.
+    ///
+    /// # Errors
+    /// When the connection is lost.
     pub(super) async fn send_end(&mut self) -> Result<(), ListError> {
         if !self.for_snapshot || self.busy {
             return Ok(());
@@ -149,10 +155,14 @@ impl<DB: SqlDatabase> Lease<DB> {
         let sent = poll_fn(|context| Poll::Ready(ending.as_mut().poll(context))).await;
         drop(ending);
         self.ended();
-        if let Poll::Ready(ended) = sent {
-            ended?;
+        match sent {
+            Poll::Ready(Err(error)) => {
+                let error = ListError::from(error);
+                // Else whoever gives the connection back ends it.
+                return if error.is_lost::<DB>() { Err(error) } else { Ok(()) };
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => self.left_transaction(),
         }
-        self.left_transaction();
         Ok(())
     }
 
@@ -238,10 +248,12 @@ impl<DB: SqlDatabase> Lease<DB> {
                 Err(error) => tracing::warn!(%error, "a connection whose list ended early is closed"),
             }
         });
-        let _runtime = home.enter();
         // A cancel is sent, and a transaction that nothing runs in ends, now, whatever this thread does next. Reading
         // what a statement still gives may take long.
         let at_once = !busy || resumes && matches!(self.guard, Guard::Lock(_) | Guard::Backend(_));
+        // A runtime that has ended may not even be asked; where this is it, it has not.
+        let at_once = at_once && Handle::try_current().is_ok_and(|here| here.id() == home.id());
+        let _runtime = home.enter();
         if !at_once || cleaning.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             home.spawn(cleaning);
         }

@@ -112,7 +112,7 @@ pub(crate) struct Planned {
 /// What identifies the snapshot a statement saw and the session that saw it, as one number: equal numbers
 /// mean equal rows. Not on a standby, where equal snapshots do not.
 const SNAPSHOT: &str = "hashtextextended(concat_ws('|', pg_current_snapshot(), pg_postmaster_start_time(), \
-     current_user, current_setting('search_path'), current_setting('TimeZone'), \
+     current_database(), current_user, current_setting('search_path'), current_setting('TimeZone'), \
      current_setting('DateStyle')), 0)";
 
 /// The statement that reads `read` of a query.

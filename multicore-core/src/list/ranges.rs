@@ -9,9 +9,9 @@
 //! - **PostgreSQL, if it did see another**: every range's statement also selects what identifies the snapshot
 //!   it saw. Equal everywhere, they saw the same rows; that costs a tenth of a microsecond a row.
 //! - **PostgreSQL, if that had moved, and on a standby**, where equal snapshots do not mean equal rows: the
-//!   owner exports its transaction's snapshot and the workers join it, which have begun theirs meanwhile. The owner begins
-//!   to read at once, and so has the longer range. That all are in the same session is told where the snapshot is shared,
-//!   or, once a page has told it, expected by each range's statement, which has no rows in another.
+//!   owner exports its transaction's snapshot and the workers join it. They begin their transactions while it exports. The
+//!   owner begins to read at once, and so has the longer range. The first page asks for each session's number, which must
+//!   be the same; later pages expect it in each range's statement, which has no rows in another session.
 //! - **SQLite**: the owner notes a third connection's `data_version` and takes its snapshot. A worker takes one
 //!   and looks again: the same number means that nobody wrote between the two, so both see the same. A worker
 //!   that finds another number stays out; nobody waits for it.
@@ -213,8 +213,8 @@ where
     ) -> Result<Result<Got, Trouble>, ListError> {
         let exports = matches!(snapshot, Snapshot::Exported(_));
         let steady = &self.core.shapes.steady;
-        // To join takes about as long as to export, and the owner need not.
-        let lead = if exports { strategy::lead(steady.took(), self.pays.per_row()[1], hands) } else { 0 };
+        // To join takes about half as long as to export, and the owner need not.
+        let lead = if exports { strategy::lead(steady.took() / 2, self.pays.per_row()[1], hands) } else { 0 };
         let parts = strategy::cut(self.length, hands, lead);
         let count = parts.len();
         let ahead = self.read.rows.unwrap_or(self.length) - self.length;
@@ -276,6 +276,7 @@ where
             Some(exported) => _ = job.exported.set(exported),
             None => publish(),
         }
+        let mut whole = true;
         while let Some(mut claim) = own.take().or_else(|| job.chunks.claim(1)) {
             let Some(part) = claim.take().pop() else { break };
             let read = match &mut reader {
@@ -285,6 +286,7 @@ where
             match read {
                 Ok(piece) => claim.finish(Ok(piece)),
                 Err(failure) => {
+                    whole = false;
                     let lost = matches!(&failure, Failure::Error(error) if error.is_lost::<DB>());
                     claim.finish(Err(Failure::Error(())));
                     if let (true, Failure::Error(error)) = (lost, failure) {
@@ -295,9 +297,10 @@ where
         }
         if let Reader::Driver(lease) = &mut reader
             && exports
+            && whole
             && !self.request.counted
         {
-            // Who took a range has joined. While the others read.
+            // Whoever took a range has joined, so nobody needs this transaction any more.
             lease.send_end().await?;
         }
         let pieces = poll_fn(|context| job.chunks.poll_results(context)).await;

@@ -12,8 +12,8 @@ use crate::admission::policy::Nanos;
 /// expected.
 const TOLD_FOR: u32 = 64;
 
-/// The snapshot of the last page, for all of a pool's queries: who writes anywhere in the server moves it.
-/// Zero stands for none.
+/// The snapshot of the last page, for all of a pool's queries: who writes anywhere in the server moves it. And the
+/// session of the last one that was shared. Zero stands for none.
 #[derive(Debug, Default)]
 pub(crate) struct Steady {
     last: AtomicI64,
@@ -53,7 +53,11 @@ impl Steady {
     }
 
     pub(super) fn learn_took(&self, took: Duration) {
-        self.took.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let old = self.took();
+        // One that was held up says nothing.
+        let took = if old == 0 { took } else { took.clamp(old / 2, old.saturating_mul(2)) };
+        self.took.store(took, Ordering::Relaxed);
     }
 
     /// A shared snapshot was told with its session.

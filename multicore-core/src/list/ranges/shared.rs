@@ -6,6 +6,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::sync::SetOnce;
@@ -25,6 +26,9 @@ use crate::list::render::Rendering;
 use crate::list::rows::{Look, Rows};
 use crate::list::stops::Stops;
 use crate::worker::{Condition, Run, Worker};
+
+/// How long a worker waits for the owner's snapshot, before it does something else.
+const EXPORTED_WITHIN: Duration = Duration::from_millis(20);
 
 /// What owner and workers share.
 pub(super) struct Ranges<DB: SqlDatabase, W: Work> {
@@ -146,7 +150,8 @@ where
                 let joined = async {
                     // While the owner exports.
                     DB::begin_join(connection).await?;
-                    let exported = self.exported.wait().await;
+                    let exported = tokio::time::timeout(EXPORTED_WITHIN, self.exported.wait()).await;
+                    let Ok(exported) = exported else { return Ok(false) };
                     Ok(self.chunks.waiting() > 0 && DB::join_snapshot(connection, exported).await?)
                 };
                 // Refused where this is another server, another session, or the exporter is gone.
