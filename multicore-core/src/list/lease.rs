@@ -2,10 +2,10 @@
 //! statement that may still run when the list ends early is cancelled first, and the connection waits
 //! for that before anyone else gets it.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -137,31 +137,6 @@ impl<DB: SqlDatabase> Lease<DB> {
             DB::run(self.begin(Guard::None), "COMMIT".to_owned()).await?;
             self.ended();
             self.left_transaction();
-        }
-        Ok(())
-    }
-
-    /// Sends the end of a transaction that only held a snapshot, and does not wait for the answer: whoever uses the
-    /// connection next does. Only behind a statement that succeeded: the driver waits for the end of one that failed
-    /// before it sends the next.
-    ///
-    /// # Errors
-    /// When the connection is lost.
-    pub(super) async fn send_end(&mut self) -> Result<(), ListError> {
-        if !self.for_snapshot || self.busy {
-            return Ok(());
-        }
-        let mut ending = Box::pin(DB::run(self.begin(Guard::None), "COMMIT".to_owned()));
-        let sent = poll_fn(|context| Poll::Ready(ending.as_mut().poll(context))).await;
-        drop(ending);
-        self.ended();
-        match sent {
-            Poll::Ready(Err(error)) => {
-                let error = ListError::from(error);
-                // Else whoever gives the connection back ends it.
-                return if error.is_lost::<DB>() { Err(error) } else { Ok(()) };
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => self.left_transaction(),
         }
         Ok(())
     }

@@ -276,7 +276,6 @@ where
             Some(exported) => _ = job.exported.set(exported),
             None => publish(),
         }
-        let mut whole = true;
         while let Some(mut claim) = own.take().or_else(|| job.chunks.claim(1)) {
             let Some(part) = claim.take().pop() else { break };
             let read = match &mut reader {
@@ -286,7 +285,6 @@ where
             match read {
                 Ok(piece) => claim.finish(Ok(piece)),
                 Err(failure) => {
-                    whole = false;
                     let lost = matches!(&failure, Failure::Error(error) if error.is_lost::<DB>());
                     claim.finish(Err(Failure::Error(())));
                     if let (true, Failure::Error(error)) = (lost, failure) {
@@ -294,14 +292,6 @@ where
                     }
                 }
             }
-        }
-        if let Reader::Driver(lease) = &mut reader
-            && exports
-            && whole
-            && !self.request.counted
-        {
-            // Whoever took a range has joined, so nobody needs this transaction any more.
-            lease.send_end().await?;
         }
         let pieces = poll_fn(|context| job.chunks.poll_results(context)).await;
         published.finished = true;
