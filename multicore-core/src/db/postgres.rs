@@ -137,9 +137,9 @@ impl SqlDatabase for Postgres {
         told: bool,
     ) -> Result<Option<Exported>, sqlx::Error> {
         let session = if told { SESSION } else { "NULL::bigint" };
-        let sql = format!("{BEGIN}; SELECT pg_export_snapshot(), {session}");
+        let sql = format!("{BEGIN}; SELECT pg_export_snapshot(), {session}, pg_is_in_recovery()");
         let row = sqlx::Executor::fetch_one(connection, sqlx::raw_sql(AssertSqlSafe(sql))).await?;
-        Ok(Some(Exported { name: row.try_get(0)?, session: row.try_get(1)? }))
+        Ok(Some(Exported { name: row.try_get(0)?, session: row.try_get(1)?, standby: row.try_get(2)? }))
     }
 
     async fn begin_join(connection: &mut PgConnection) -> Result<(), sqlx::Error> {

@@ -246,6 +246,8 @@ pub struct Exported {
     pub(crate) name: String,
     /// What tells sessions apart that may see other rows in it, if that was asked for.
     pub(crate) session: Option<i64>,
+    /// Whether the server is a standby.
+    pub(crate) standby: bool,
 }
 
 /// How many errors a statement may end with: its own, and one of a cancel that came after it.

@@ -141,6 +141,15 @@ impl<DB: SqlDatabase> Lease<DB> {
         Ok(())
     }
 
+    /// Ends the transaction, which is an error if the database has cancelled it meanwhile: `COMMIT` alone is none then.
+    pub(super) async fn end_unharmed(&mut self) -> Result<(), ListError> {
+        let ended = DB::run(self.begin(Guard::None), "SELECT 1; COMMIT".to_owned()).await;
+        ended.map_err(|error| self.refused(error.into()))?;
+        self.ended();
+        self.left_transaction();
+        Ok(())
+    }
+
     /// Gives the connection back, its transaction ended. The end of one that only held a snapshot is sent and
     /// not waited for; the connection is, before the pool has it.
     pub(super) async fn give_back(&mut self) -> Result<(), ListError> {

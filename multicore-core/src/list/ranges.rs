@@ -272,6 +272,7 @@ where
         // Before anyone else can: what others read is held against what the owner's connection saw, and that
         // they agree among themselves says nothing if they are all on another server.
         let mut own = job.chunks.claim(1);
+        let standby = exported.as_ref().is_some_and(|exported| exported.standby);
         match exported {
             Some(exported) => _ = job.exported.set(exported),
             None => publish(),
@@ -297,6 +298,13 @@ where
         published.finished = true;
         let pieces: Option<Vec<Piece>> = pieces.into_iter().map(Result::ok).collect();
         let helpers = job.helpers.load(Ordering::Relaxed);
+        // A standby that has begun to wait for the owner's transaction, to remove rows that its snapshot sees, does not
+        // wait for those who join later. So it must have been there until all had read. A count is asked for in it.
+        if let (true, Reader::Driver(lease)) = (standby && !self.request.counted, &mut reader)
+            && let Err(error) = lease.end_unharmed().await
+        {
+            return if error.is_lost::<DB>() { Err(error) } else { Ok(Err(Trouble::Failed)) };
+        }
         Ok(match pieces {
             Some(pieces) if pieces.len() == count => put_together(pieces, &job, helpers, self.core),
             _ => Err(Trouble::Failed),
