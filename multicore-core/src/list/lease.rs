@@ -141,12 +141,16 @@ impl<DB: SqlDatabase> Lease<DB> {
         Ok(())
     }
 
-    /// Ends the transaction, which is an error if the database has cancelled it meanwhile: `COMMIT` alone is none then.
-    pub(super) async fn end_unharmed(&mut self) -> Result<(), ListError> {
-        let ended = DB::run(self.begin(Guard::None), "SELECT 1; COMMIT".to_owned()).await;
-        ended.map_err(|error| self.refused(error.into()))?;
+    /// An error if the database has cancelled the transaction meanwhile, which `COMMIT` alone does not say. Ends it unless
+    /// it is to be `kept`.
+    pub(super) async fn check_transaction(&mut self, kept: bool) -> Result<(), ListError> {
+        let sql = if kept { "SELECT 1" } else { "SELECT 1; COMMIT" };
+        let checked = DB::run(self.begin(Guard::None), sql.to_owned()).await;
+        checked.map_err(|error| self.refused(error.into()))?;
         self.ended();
-        self.left_transaction();
+        if !kept {
+            self.left_transaction();
+        }
         Ok(())
     }
 

@@ -300,8 +300,8 @@ where
         let helpers = job.helpers.load(Ordering::Relaxed);
         // A standby that has begun to wait for the owner's transaction, to remove rows that its snapshot sees, does not
         // wait for those who join later. So it must have been there until all had read. A count is asked for in it.
-        if let (true, Reader::Driver(lease)) = (standby && !self.request.counted, &mut reader)
-            && let Err(error) = lease.end_unharmed().await
+        if let (true, Reader::Driver(lease)) = (standby, &mut reader)
+            && let Err(error) = lease.check_transaction(self.request.counted).await
         {
             return if error.is_lost::<DB>() { Err(error) } else { Ok(Err(Trouble::Failed)) };
         }
