@@ -70,12 +70,17 @@ impl Cluster {
 
     /// A new server that follows this one, which streams and answers queries when this returns.
     pub(crate) async fn standby(&self) -> Cluster {
+        self.standby_set_to("").await
+    }
+
+    /// The same, with settings of its own.
+    pub(crate) async fn standby_set_to(&self, settings: &str) -> Cluster {
         let standby = Cluster { place: Place::new(), binaries: self.binaries.clone() };
         let mut backup = standby.command("pg_basebackup");
         backup.args(["--host=127.0.0.1", "--username=postgres", "--port"]).arg(self.place.port.to_string());
         backup.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
         run(backup).await;
-        standby.configure("");
+        standby.configure(settings);
         standby.start().await;
         let connection = &mut standby.options().connect().await.unwrap();
         let streams = "SELECT count(*) = 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'";
@@ -86,7 +91,8 @@ impl Cluster {
     /// Waits until this standby shows all that its primary has committed by now.
     pub(crate) async fn catch_up(&self, primary: &Cluster) {
         let connection = &mut primary.options().connect().await.unwrap();
-        let sql = "SELECT pg_current_wal_insert_lsn()::text";
+        // What is committed is flushed. What is inserted beyond may only be sent much later.
+        let sql = "SELECT pg_current_wal_flush_lsn()::text";
         let position: String = sqlx::query_scalar(sql).fetch_one(&mut *connection).await.unwrap();
         let connection = &mut self.options().connect().await.unwrap();
         holds(connection, &format!("SELECT pg_last_wal_replay_lsn() >= '{position}'")).await;
@@ -317,7 +323,7 @@ async fn run(mut command: Command) {
 }
 
 /// Waits until a condition of one row is true.
-async fn holds(connection: &mut PgConnection, sql: &str) {
+pub(crate) async fn holds(connection: &mut PgConnection, sql: &str) {
     let start = Instant::now();
     while !sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut *connection).await.unwrap_or(false) {
         assert!(start.elapsed() < PATIENCE, "never came true: {sql}");

@@ -5,6 +5,7 @@ mod any_list;
 mod cancel;
 mod client;
 mod clusters;
+mod conflicts;
 mod cursors;
 mod databases;
 mod exports;

@@ -132,6 +132,8 @@ impl SqlDatabase for MySql {
                 // Shutdown, connection killed.
                 (Some(1053 | 1077 | 1079 | 1927 | 3169 | 4031), _) => Meaning::Lost,
                 (_, Some(state)) if state.starts_with("08") => Meaning::Lost,
+                // Transaction rollback, as one of a deadlock.
+                (_, Some(state)) if state.starts_with("40") => Meaning::Conflict,
                 // Regular expressions and JSON paths that are none, under the state of syntax errors.
                 (Some(1139 | 3143 | 3685..=3699), _) => Meaning::Value,
                 (_, Some(state)) if state.starts_with("22") => Meaning::Value,

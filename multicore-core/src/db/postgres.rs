@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row};
 
 use super::sqlx_drivers::{
@@ -118,10 +119,13 @@ impl SqlDatabase for Postgres {
     fn meaning(error: &sqlx::Error) -> Meaning {
         match error {
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Meaning::Lost,
+            sqlx::Error::Database(error) if ends_session(&**error) => Meaning::Lost,
             sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
                 // Crash or administrator shutdown, cannot connect now; connection exceptions.
                 "57P01" | "57P02" | "57P03" | "57P05" => Meaning::Lost,
                 code if code.starts_with("08") => Meaning::Lost,
+                // Transaction rollback: by a standby for its replay, or as one of a deadlock.
+                code if code.starts_with("40") => Meaning::Conflict,
                 // Data exceptions.
                 code if code.starts_with("22") => Meaning::Value,
                 // Syntax error or access rule violation.
@@ -160,6 +164,13 @@ impl SqlDatabase for Postgres {
     async fn snapshots(_connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         Ok(true)
     }
+}
+
+/// Whether the server closes the connection with this error, whatever its code: a session that was idle for too long in
+/// a transaction, or was in the way of a standby's replay.
+fn ends_session(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let error = error.try_downcast_ref::<PgDatabaseError>();
+    error.is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// The statement that cancels what is guarded.

@@ -22,6 +22,8 @@ pub(crate) type Step<DB> =
 pub enum Meaning {
     /// The connection is gone; another one may do.
     Lost,
+    /// The database gave it up for something else's sake; it may do at once.
+    Conflict,
     /// A value that was bound, or that a row has, is not one the query can be computed with.
     Value,
     /// The statement itself is wrong.

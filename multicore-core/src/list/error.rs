@@ -48,7 +48,8 @@ pub enum ListError {
         /// The limit.
         after: Duration,
     },
-    /// The database failed: the connection was lost, twice in a row, or it said so.
+    /// The database failed: the connection was lost, or the statement given up for something else's sake, twice in a row;
+    /// or it said so.
     #[error("the database failed")]
     Database(#[source] BoxError),
     /// The database could not compute the query with the values of its filters.
@@ -79,8 +80,17 @@ pub enum ListError {
 impl ListError {
     /// Whether another connection may do.
     pub(super) fn is_lost<DB: SqlDatabase>(&self) -> bool {
-        let ListError::Database(source) = self else { return false };
-        source.downcast_ref::<sqlx::Error>().is_some_and(|error| DB::meaning(error) == Meaning::Lost)
+        self.meaning::<DB>() == Some(Meaning::Lost)
+    }
+
+    /// Whether the same may do at once, on another connection if this one is lost.
+    pub(super) fn may_pass<DB: SqlDatabase>(&self) -> bool {
+        matches!(self.meaning::<DB>(), Some(Meaning::Lost | Meaning::Conflict))
+    }
+
+    fn meaning<DB: SqlDatabase>(&self) -> Option<Meaning> {
+        let ListError::Database(source) = self else { return None };
+        source.downcast_ref::<sqlx::Error>().map(DB::meaning)
     }
 }
 
@@ -90,7 +100,7 @@ pub(super) fn statement_error<DB: SqlDatabase>(error: sqlx::Error, filtered: boo
     match DB::meaning(&error) {
         Meaning::Value if filtered => ListError::Filter(error.into()),
         Meaning::Value | Meaning::Statement => ListError::Statement(error.into()),
-        Meaning::Lost | Meaning::Other => ListError::from(error),
+        Meaning::Lost | Meaning::Conflict | Meaning::Other => ListError::from(error),
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct PageRead<'a, DB: SqlDatabase, W> {
     cursor: Vec<KeyValue>,
     /// The filters' values, for a statement that is stepped here.
     values: Vec<KeyValue>,
+    /// Whether the database ended what read it before. One statement is least in anyone's way.
+    again: bool,
 }
 
 impl<'a, DB, W> PageRead<'a, DB, W>
@@ -56,7 +58,7 @@ where
         work: &'a Arc<W>,
         model: &'a CostModel,
     ) -> Self {
-        PageRead { core, request, paging, work, model, cursor: Vec::new(), values: Vec::new() }
+        PageRead { core, request, paging, work, model, cursor: Vec::new(), values: Vec::new(), again: false }
     }
 
     /// Reads the page once, on a connection of the application's pool.
@@ -64,6 +66,12 @@ where
         let mut lease = Lease::acquire(self.core).await?;
         let result = self.read_on(&mut lease).await;
         lease.settle(result)
+    }
+
+    /// Reads it once more, by one statement.
+    pub(super) async fn attempt_again(&mut self) -> Result<List, ListError> {
+        self.again = true;
+        self.attempt().await
     }
 
     async fn read_on(&mut self, lease: &mut Lease<DB>) -> Result<List, ListError> {
@@ -109,7 +117,7 @@ where
             Strategy::Auto => strategy::is_long(self.paging.limit),
             Strategy::Ranges => true,
         };
-        let split = wanted && self.may_split(&shape, &read);
+        let split = wanted && !self.again && self.may_split(&shape, &read);
         let pays = split.then(|| shape.pays(self.paging.limit, read.skip.unwrap_or(0)));
         let case = pays.map(|pays| self.case(pays));
         let compared = case.filter(|case| plan.is_ordered() && strategy::is_eligible(*case));

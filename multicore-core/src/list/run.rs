@@ -29,8 +29,9 @@ impl<DB: SqlDatabase> Multicore<DB> {
     /// # Errors
     /// The first error in the order of the rows: a row that cannot be decoded or serialised, a panic
     /// of `render`, the database's own. An order that is not total, or a cursor of another list. Also when
-    /// no connection is free in time, and when the time is up. A connection that is lost is replaced once,
-    /// and the whole page read again; never a part of it.
+    /// no connection is free in time, and when the time is up. Where a connection is lost, or the database gives a
+    /// statement up so that something else can go on (a standby its replay), the whole page is read again, once and by
+    /// one statement; never a part of it.
     ///
     /// # Cancel safety
     /// Dropping the future cancels what was not begun and drops the result. A statement that still runs is
@@ -75,10 +76,10 @@ impl<DB: SqlDatabase> Multicore<DB> {
         }
         let mut page = PageRead::new(&self.core, request, paging, work, model);
         match page.attempt().await {
-            Err(error) if error.is_lost::<DB>() => {
+            Err(error) if error.may_pass::<DB>() => {
                 let cause = error.source().map(ToString::to_string);
-                tracing::warn!(cause, "a database connection was lost; the page is read again on another");
-                page.attempt().await
+                tracing::warn!(cause, "the database ended what read a page; the page is read again");
+                page.attempt_again().await
             }
             result => result,
         }

@@ -186,9 +186,9 @@ impl<DB: SqlDatabase> Multicore<DB> {
             // To the first bytes, so that what fails before them is an error like a list's.
             match poll_fn(|context| export.begin(context)).await {
                 Ok(mode) => return Ok(Export { mode, ..export }),
-                Err(error) if error.is_lost::<DB>() && !retried => {
+                Err(error) if error.may_pass::<DB>() && !retried => {
                     let cause = error.source().map(ToString::to_string);
-                    tracing::warn!(cause, "a database connection was lost; the list is read again");
+                    tracing::warn!(cause, "the database ended what read a list; the list is read again");
                     retried = true;
                 }
                 Err(error) => return Err(error),
