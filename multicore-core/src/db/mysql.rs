@@ -151,17 +151,6 @@ impl SqlDatabase for MySql {
         Ok(None)
     }
 
-    async fn begin_join(_connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-        Ok(())
-    }
-
-    async fn join_snapshot(
-        _connection: &mut MySqlConnection,
-        _exported: &Exported,
-    ) -> Result<bool, sqlx::Error> {
-        Ok(false)
-    }
-
     async fn snapshots(_connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
         // Two transactions cannot share a snapshot.
         Ok(false)

@@ -176,18 +176,6 @@ impl SqlDatabase for Sqlite {
         Ok(None)
     }
 
-    async fn begin_join(_connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        Ok(())
-    }
-
-    async fn join_snapshot(
-        _connection: &mut SqliteConnection,
-        _exported: &Exported,
-    ) -> Result<bool, sqlx::Error> {
-        // It opens one of its own, and is told by the database's version that it is the same.
-        Ok(false)
-    }
-
     async fn snapshots(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         // Only with a write-ahead log do readers keep their snapshot while others write.
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;

@@ -215,19 +215,23 @@ pub trait SqlDatabase:
         told: bool,
     ) -> impl Future<Output = Result<Option<Exported>, sqlx::Error>> + Send;
 
-    /// Begins a transaction that can join a snapshot.
+    /// Begins a transaction that can join a snapshot; nothing where none is shared by a name.
     #[doc(hidden)]
     fn begin_join(
-        connection: &mut <Self as sqlx::Database>::Connection,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+        _connection: &mut <Self as sqlx::Database>::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        async { Ok(()) }
+    }
 
     /// Joins a snapshot, in the transaction that `begin_join` began; false if a session was told and this is another
-    /// in what decides which rows it sees.
+    /// in what decides which rows it sees, or where none is shared by a name.
     #[doc(hidden)]
     fn join_snapshot(
-        connection: &mut <Self as sqlx::Database>::Connection,
-        exported: &Exported,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+        _connection: &mut <Self as sqlx::Database>::Connection,
+        _exported: &Exported,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        async { Ok(false) }
+    }
 
     /// Whether several connections can read this database side by side on one snapshot.
     #[doc(hidden)]
