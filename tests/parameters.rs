@@ -26,6 +26,7 @@ async fn page_parameters_that_are_not_accepted_are_400_with_parameter_value_and_
         ("limit=0", "limit is `0`; accepted: ", "a whole number from 1 to 50"),
         ("limit=51", "limit is `51`; accepted: ", "a whole number from 1 to 50"),
         ("limit=5&limit=6", "limit is `6`; accepted: ", "one value"),
+        ("page=2", "page is `2`; accepted: ", "this list has `limit`, `offset`"),
         ("offset=-5", "offset is `-5`; accepted: ", "a whole number"),
         ("offset=x", "offset is `x`; accepted: ", "a whole number"),
         ("offset=1&offset=1", "offset is `1`; accepted: ", "one value"),

@@ -69,7 +69,7 @@ pub use self::{
     db::{ListRow, SqlDatabase},
     list::{
         Around, Consistency, CursorError, Export, Format, List, ListError, ListQuery, OrderBy, Page, Paging,
-        Start, Strategy, asc, desc,
+        Start, Strategy, asc, desc, is_cursor,
     },
 };
 #[cfg(any(feature = "sqlite-driver", feature = "postgres", feature = "mysql"))]

@@ -19,7 +19,7 @@ const ACCEPTED: &str = "a cursor as a link to a page has it";
 ///
 /// As an extractor it answers 400 with the parameter, its value and what is accepted, for a `limit` that
 /// is no whole number, 0, or beyond the configured `max-limit`, an empty cursor, both cursors together,
-/// and a parameter given twice. Whether a cursor is one of this list's is found out by the list; see
+/// a parameter given twice, and a number as `offset`, `page` or `page_size`, which other kinds of pages have. Whether a cursor is one of this list's is found out by the list; see
 /// [`ListError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CursorPage {
@@ -57,7 +57,7 @@ impl CursorPage {
     /// Reads the parameters out of a query string. Others are kept for links.
     ///
     /// # Errors
-    /// What is not a whole number, is empty, is given twice, or contradicts the other.
+    /// What is not a whole number, is empty, is given twice, contradicts the other, or belongs to another kind of page.
     pub fn from_query(query: &str) -> Result<Self, ListError> {
         CursorPage::parse(query, None)
     }
@@ -145,6 +145,8 @@ mod tests {
             ("after=a&before=b", "before is `b`; accepted: one cursor; `after` is given too"),
             ("limit=0", "limit is `0`; accepted: a whole number from 1 to 1000"),
             ("limit=-1&after=a", "limit is `-1`; accepted: a whole number from 1 to 1000"),
+            ("offset=10", "offset is `10`; accepted: this list has `limit`, `after`, `before`"),
+            ("after=a&page=2", "page is `2`; accepted: this list has `limit`, `after`, `before`"),
             ("limit=1001", "limit is `1001`; accepted: a whole number from 1 to 1000"),
         ] {
             assert_eq!(page(query), Err(says.to_owned()), "{query}");

@@ -15,8 +15,9 @@ use crate::list_problem::ListError;
 /// whether there is a next page.
 ///
 /// As an extractor it answers 400 with the parameter, its value and what is accepted, for anything but
-/// whole numbers, a `limit` of 0 or beyond the configured `max-limit`, and a parameter given twice. An
-/// `offset` beyond the end is an empty page.
+/// whole numbers, a `limit` of 0 or beyond the configured `max-limit`, a parameter given twice, and those of
+/// another kind of page: a cursor as `after` or `before`, a number as `page` or `page_size`. An `offset` beyond the end is
+/// an empty page.
 ///
 /// The database reads all rows that are left out, so a page deep in a list is slow; see
 /// [`CursorPage`](super::CursorPage).
@@ -36,7 +37,7 @@ impl LimitOffset {
     /// Reads the parameters out of a query string. Others are kept for links.
     ///
     /// # Errors
-    /// What is not a whole number, or is given twice.
+    /// What is not a whole number, is given twice, or belongs to another kind of page.
     pub fn from_query(query: &str) -> Result<Self, ListError> {
         LimitOffset::parse(query, None)
     }
@@ -88,7 +89,7 @@ mod tests {
     fn pages_have_defaults_and_leave_other_parameters_alone() {
         let paging = |limit, offset| Ok(Paging { limit, start: Start::Offset(offset), look_ahead: true });
         assert_eq!(page(""), paging(100, 0));
-        assert_eq!(page("limit=1000&offset=5&q=a&q=b&after=x&page=y"), paging(1_000, 5));
+        assert_eq!(page("limit=1000&offset=5&q=a&q=b&after=2026-01-01&page=y&page_size="), paging(1_000, 5));
         assert_eq!(page("offset=9223372036854775807"), paging(100, i64::MAX as u64));
     }
 
@@ -109,6 +110,16 @@ mod tests {
                 "offset is `99999999999999999999`; accepted: a whole number from 0 to 9223372036854775807",
             ),
             ("limit=5&limit=6", "limit is `6`; accepted: one value; it is given twice"),
+            ("limit=5&page=2", "page is `2`; accepted: this list has `limit`, `offset`"),
+            ("page_size=9&offset=1", "page_size is `9`; accepted: this list has `limit`, `offset`"),
+            (
+                "after=AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                "after is `AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA`; accepted: this list has `limit`, `offset`",
+            ),
+            (
+                "before=AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA&limit=x",
+                "before is `AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA`; accepted: this list has `limit`, `offset`",
+            ),
         ] {
             assert_eq!(page(query), Err(says.to_owned()), "{query}");
         }

@@ -16,7 +16,8 @@ use crate::list_problem::ListError;
 ///
 /// As an extractor it answers 400 with the parameter, its value and what is accepted, for anything but
 /// whole numbers from 1, a `page_size` beyond the configured `max-limit`, a `page` so high that its rows
-/// cannot be counted with 64 bits, and a parameter given twice. A `page` beyond the last is empty.
+/// cannot be counted with 64 bits, a parameter given twice, and those of another kind of page: a number as `limit` or
+/// `offset`, a cursor as `after` or `before`. A `page` beyond the last is empty.
 ///
 /// As with [`LimitOffset`](super::LimitOffset), a page deep in a list is slow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl PageNumber {
     /// Reads the parameters out of a query string. Others are kept for links.
     ///
     /// # Errors
-    /// What is not a whole number, or is given twice.
+    /// What is not a whole number, is given twice, or belongs to another kind of page.
     pub fn from_query(query: &str) -> Result<Self, ListError> {
         PageNumber::parse(query, None)
     }
@@ -116,6 +117,8 @@ mod tests {
             ("page_size=0", "page_size is `0`; accepted: a whole number from 1 to 1000"),
             ("page_size=1001", "page_size is `1001`; accepted: a whole number from 1 to 1000"),
             ("page_size=x", "page_size is `x`; accepted: a whole number from 1 to 1000"),
+            ("page=2&limit=10", "limit is `10`; accepted: this list has `page`, `page_size`"),
+            ("offset=10", "offset is `10`; accepted: this list has `page`, `page_size`"),
             ("page_size=1&page_size=1", "page_size is `1`; accepted: one value; it is given twice"),
         ] {
             assert_eq!(page(query), Err(says.to_owned()), "{query}");

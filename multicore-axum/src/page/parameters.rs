@@ -19,10 +19,16 @@ pub(super) struct Parameters {
 
 impl Parameters {
     /// Those with these names, and the others.
+    ///
+    /// # Errors
+    /// One that is given twice, and one of another kind of page.
     pub(super) fn parse(query: &str, names: &[&'static str]) -> Result<Self, ListError> {
         let mut parameters = Parameters { named: Vec::new(), others: Vec::new() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let Some(&name) = names.iter().find(|known| **known == name) else {
+                if let Some(name) = elsewhere(&name, &value) {
+                    return Err(refused(name, &value, format!("this list has `{}`", names.join("`, `"))));
+                }
                 parameters.others.push((name.into_owned(), value.into_owned()));
                 continue;
             };
@@ -51,6 +57,18 @@ impl Parameters {
         let number = if digits { value.parse::<i64>().ok().map(i64::unsigned_abs) } else { None };
         number.map(Some).ok_or_else(|| refused(name, value, accepted()))
     }
+}
+
+/// The parameter's name if it is one of another kind of page, such as a client keeps from when the list had those: passed
+/// over, it would be shown the first page again and again. A program may have parameters of these names too, so only
+/// with a value that such a page has.
+fn elsewhere(name: &str, value: &str) -> Option<&'static str> {
+    let counts = || !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(name) = ["limit", "offset", "page", "page_size"].into_iter().find(|known| *known == name) {
+        return counts().then_some(name);
+    }
+    let name = ["after", "before"].into_iter().find(|known| *known == name)?;
+    multicore_core::is_cursor(value).then_some(name)
 }
 
 /// What is accepted for the number of rows; without limits yet, the list itself will say the most.

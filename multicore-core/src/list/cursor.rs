@@ -78,6 +78,16 @@ pub enum CursorError {
     OtherList,
 }
 
+/// Whether a text has the form of a cursor, such as a client may hand to a list that has none. Whether some list can
+/// continue from it is not known by that.
+pub fn is_cursor(text: &str) -> bool {
+    if text.len() > MAX_TOKEN_BYTES {
+        return false;
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(text);
+    bytes.is_ok_and(|bytes| bytes.len() >= 1 + SHAPE_BYTES + MAC_BYTES && bytes[0] == VERSION)
+}
+
 /// The token for these values in a list of this shape.
 pub(crate) fn encode(secret: &CursorSecret, shape: Shape, values: &[KeyValue]) -> String {
     let mut bytes = vec![VERSION];
@@ -261,6 +271,7 @@ mod tests {
             prop_assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
             let found = decode(&secret(), shape(), &token);
             prop_assert!(found.as_ref().is_ok_and(|found| same(found, &values)), "{found:?}");
+            prop_assert!(is_cursor(&token));
         }
 
         #[test]

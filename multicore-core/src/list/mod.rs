@@ -30,7 +30,7 @@ mod strategy;
 mod stream;
 mod survey;
 
-pub use cursor::CursorError;
+pub use cursor::{CursorError, is_cursor};
 pub use error::ListError;
 pub use format::Format;
 pub use order::{OrderBy, asc, desc};
