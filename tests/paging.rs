@@ -165,6 +165,8 @@ fn sqlite_filters(name: &str) -> ListQuery<Id, Sqlite> {
         "late" => query.filter(|q| {
             q.push("abs(CASE WHEN id = 50 THEN ").push_bind(i64::MIN).push(" END) IS NULL");
         }),
+        // Of several rows, SQLite takes the first.
+        "two-rows" => sqlite_filters("late"),
         "late-counted" => sqlite_filters("late").with_count(),
         other => panic!("{other}"),
     }
@@ -182,6 +184,9 @@ fn postgres_filters(name: &str) -> ListQuery<Id, Postgres> {
         "late" => query.filter(|q| {
             q.push("100 / (id - ").push_bind(50_i64).push(") < 200");
         }),
+        "two-rows" => query.filter(|q| {
+            q.push("id > (SELECT id FROM person WHERE id <= ").push_bind(2_i64).push(")");
+        }),
         "late-counted" => postgres_filters("late").with_count(),
         other => panic!("{other}"),
     }
@@ -198,6 +203,9 @@ fn mysql_filters(name: &str) -> ListQuery<Id, MySql> {
         }),
         "late" => query.filter(|q| {
             q.push("id + ").push_bind(i64::MAX - 49).push(" > 0");
+        }),
+        "two-rows" => query.filter(|q| {
+            q.push("id > (SELECT id FROM person WHERE id <= ").push_bind(2_i64).push(")");
         }),
         "late-counted" => mysql_filters("late").with_count(),
         other => panic!("{other}"),
@@ -220,6 +228,7 @@ where
         "/export/at-once",
         "/list/as-text",
         "/list/late?offset=45",
+        "/list/two-rows",
         // The page has none of it, what is counted has.
         "/list/late-counted?limit=5",
         "/export/late",

@@ -126,10 +126,13 @@ impl SqlDatabase for Postgres {
                 code if code.starts_with("08") => Meaning::Lost,
                 // Transaction rollback: by a standby for its replay, or as one of a deadlock.
                 code if code.starts_with("40") => Meaning::Conflict,
-                // Data exceptions.
-                code if code.starts_with("22") => Meaning::Value,
-                // Syntax error or access rule violation.
-                code if code.starts_with("42") => Meaning::Statement,
+                // Several rows where one belongs; data exceptions.
+                code if code.starts_with("21") || code.starts_with("22") => Meaning::Value,
+                // What the server does not have; writing where only reading is allowed; what is beyond its limits; syntax
+                // error or access rule violation.
+                code if ["0A", "25006", "42", "54"].iter().any(|class| code.starts_with(class)) => {
+                    Meaning::Statement
+                }
                 _ => Meaning::Other,
             },
             _ => Meaning::Other,
