@@ -58,6 +58,11 @@ struct Inner {
     passed: u32,
 }
 
+/// Whether a page of `rows` gains by a place at a position; `long` says that it could be read in ranges.
+pub(super) fn is_worth(position: u64, rows: u64, long: bool) -> bool {
+    !long || position >= rows.saturating_mul(WORTH)
+}
+
 impl Places {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -70,7 +75,7 @@ impl Places {
         let stamp = inner.stamp?;
         let known = inner.places.iter_mut().filter(|(place, _)| place.position <= position);
         let (place, used) = known.max_by_key(|(place, _)| place.position)?;
-        if long && place.position < rows.saturating_mul(WORTH) {
+        if !is_worth(place.position, rows, long) {
             return None;
         }
         inner.clock += 1;

@@ -14,6 +14,7 @@ use super::error::{statement_error, unwrap_failure};
 use super::lease::Lease;
 use super::page::List;
 use super::paging::{Around, Paging, Start};
+use super::places;
 use super::plan::{self, Read};
 use super::query::{self, Consistency, Request, Statement, Strategy};
 use super::ranges::{self, Got, Ranged};
@@ -111,6 +112,10 @@ where
             }
         }
 
+        let wanted_places = places.filter(|_| shape.places.wants_more());
+        let end = depth.saturating_add(self.paging.limit);
+        let leaves_places = wanted_places.is_some()
+            && places::is_worth(end, self.paging.limit, strategy::is_long(self.paging.limit));
         let wanted = match self.request.strategy {
             Strategy::Single => false,
             // Most pages are short, and need not look further.
@@ -123,6 +128,8 @@ where
         let compared = case.filter(|case| plan.is_ordered() && strategy::is_eligible(*case));
         let hands = match (self.request.strategy, compared) {
             (Strategy::Ranges, _) => Some(self.core.registry.workers() + 1),
+            // Ranges would leave none, and each page behind this one would walk as far again.
+            (Strategy::Auto, Some(_)) if leaves_places => None,
             (Strategy::Auto, Some(case)) if strategy::choose_ranges(case) => {
                 Some(strategy::hands(case.machine, case.parked, case.rows))
             }
@@ -143,7 +150,7 @@ where
             None => {
                 let locate = plan == PlanKind::Ordered && self.may_locate(&shape, &read);
                 let read = Read { locate, ..read };
-                let got = match places.filter(|_| shape.places.wants_more()) {
+                let got = match wanted_places {
                     Some(lock) => self.single_for_places(lease, &shape, read, way, lock, tried).await?,
                     None => self.single(lease, &shape, read, way, &self.cursor).await?,
                 };
