@@ -4,7 +4,7 @@ use axum_core::extract::FromRequestParts;
 use http::request::Parts;
 use multicore_core::Paging;
 
-use super::parameters::{extract, refused};
+use super::parameters::{extract, not_elsewhere, refused};
 use super::{CursorPage, LimitOffset, LinkStyle, PageRequest};
 use crate::config::PageLimits;
 use crate::list_problem::ListError;
@@ -46,7 +46,8 @@ impl AnyPage {
             match &*name {
                 "after" | "before" => cursor = Some(name.into_owned()),
                 "offset" => offset = Some(value),
-                _ => {}
+                "limit" => {}
+                name => not_elsewhere(name, &value, &["limit", "after", "before", "offset"])?,
             }
         }
         match (cursor, offset) {
@@ -132,6 +133,11 @@ mod tests {
             ("offset=", "offset is ``; accepted: a whole number from 0 to 9223372036854775807"),
             ("offset=1&offset=2", "offset is `2`; accepted: one value; it is given twice"),
             ("limit=0", "limit is `0`; accepted: a whole number from 1 to 1000"),
+            ("page=2", "page is `2`; accepted: this list has `limit`, `after`, `before`, `offset`"),
+            (
+                "offset=3&page_size=2",
+                "page_size is `2`; accepted: this list has `limit`, `after`, `before`, `offset`",
+            ),
             ("limit=x&offset=0", "limit is `x`; accepted: a whole number from 1"),
         ] {
             assert_eq!(start(query), Err(says.to_owned()), "{query}");

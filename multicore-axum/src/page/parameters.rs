@@ -26,9 +26,7 @@ impl Parameters {
         let mut parameters = Parameters { named: Vec::new(), others: Vec::new() };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let Some(&name) = names.iter().find(|known| **known == name) else {
-                if let Some(name) = elsewhere(&name, &value) {
-                    return Err(refused(name, &value, format!("this list has `{}`", names.join("`, `"))));
-                }
+                not_elsewhere(&name, &value, names)?;
                 parameters.others.push((name.into_owned(), value.into_owned()));
                 continue;
             };
@@ -59,9 +57,15 @@ impl Parameters {
     }
 }
 
-/// The parameter's name if it is one of another kind of page, such as a client keeps from when the list had those: passed
-/// over, it would be shown the first page again and again. A program may have parameters of these names too, so only
-/// with a value that such a page has.
+/// Refuses a parameter of another kind of page than one that has `names`, such as a client keeps from when the list had
+/// those: passed over, it would be shown the first page again and again. A program may have parameters of these names
+/// too, so only with a value that such a page has.
+pub(super) fn not_elsewhere(name: &str, value: &str, names: &[&str]) -> Result<(), ListError> {
+    elsewhere(name, value)
+        .map_or(Ok(()), |name| Err(refused(name, value, format!("this list has `{}`", names.join("`, `")))))
+}
+
+/// The parameter's name if it is one of some kind of page, with a value that such a page has.
 fn elsewhere(name: &str, value: &str) -> Option<&'static str> {
     let counts = || !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(name) = ["limit", "offset", "page", "page_size"].into_iter().find(|known| *known == name) {
