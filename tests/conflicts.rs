@@ -34,7 +34,8 @@ async fn a_page_does_not_count_if_what_its_snapshot_was_shared_by_ended_before_i
     let Some(primary) = Cluster::primary().await else { return };
     let writer = primary.pool(1);
     sqlx::raw_sql(WIDE).execute(&writer).await.unwrap();
-    let standby = primary.standby().await;
+    // It waits for as long as it has to.
+    let standby = primary.standby_set_to("max_standby_streaming_delay = -1").await;
     standby.catch_up(&primary).await;
     let page = Page { limit: 1_000, offset: 0 };
     let query = || {

@@ -15,8 +15,8 @@ use crate::list_problem::ListError;
 /// Default: the first page by cursor. Links go on in the way the request asked; only a link back to the
 /// very first row has no `offset`, which is the first page by cursor.
 ///
-/// As an extractor it answers 400 for what [`CursorPage`] and [`LimitOffset`] do not accept, and for an
-/// `offset` together with a cursor.
+/// As an extractor it answers 400 for what [`CursorPage`] or [`LimitOffset`] does not accept of these, for an
+/// `offset` together with a cursor, and for a number as `page` or `page_size`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnyPage {
     /// By cursor, or the first page.

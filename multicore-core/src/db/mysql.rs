@@ -136,8 +136,9 @@ impl SqlDatabase for MySql {
                 (_, Some(state)) if state.starts_with("40") => Meaning::Conflict,
                 // Regular expressions and JSON paths that are none, under the state of syntax errors.
                 (Some(1139 | 3143 | 3685..=3699), _) => Meaning::Value,
-                // Several rows where one belongs; data exceptions.
-                (_, Some(state)) if state.starts_with("21") || state.starts_with("22") => Meaning::Value,
+                // Several rows where one belongs; others of its state are mistakes of the text.
+                (Some(1242), _) => Meaning::Value,
+                (_, Some(state)) if state.starts_with("22") => Meaning::Value,
                 (_, Some(state)) if state.starts_with("42") => Meaning::Statement,
                 _ => Meaning::Other,
             },

@@ -128,11 +128,8 @@ impl SqlDatabase for Postgres {
                 code if code.starts_with("40") => Meaning::Conflict,
                 // Several rows where one belongs; data exceptions.
                 code if code.starts_with("21") || code.starts_with("22") => Meaning::Value,
-                // What the server does not have; writing where only reading is allowed; what is beyond its limits; syntax
-                // error or access rule violation.
-                code if ["0A", "25006", "42", "54"].iter().any(|class| code.starts_with(class)) => {
-                    Meaning::Statement
-                }
+                // Syntax error or access rule violation.
+                code if code.starts_with("42") => Meaning::Statement,
                 _ => Meaning::Other,
             },
             _ => Meaning::Other,
@@ -170,10 +167,14 @@ impl SqlDatabase for Postgres {
 }
 
 /// Whether the server closes the connection with this error, whatever its code: a session that was idle for too long in
-/// a transaction, or was in the way of a standby's replay.
+/// a transaction, or was in the way of a standby's replay. Not where the same would only happen again: a transaction that
+/// took too long, and a login that is refused.
 fn ends_session(error: &dyn sqlx::error::DatabaseError) -> bool {
     let error = error.try_downcast_ref::<PgDatabaseError>();
-    error.is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+    error.is_some_and(|error| {
+        let again = error.code() == "25P04" || error.code() == "3D000" || error.code().starts_with("28");
+        matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic) && !again
+    })
 }
 
 /// The statement that cancels what is guarded.
