@@ -337,7 +337,8 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
 
-async fn one<T>(pool: &PgPool, sql: &'static str) -> T
+/// What a statement of one row and one column gives.
+pub(crate) async fn one<T>(pool: &PgPool, sql: &'static str) -> T
 where
     T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
 {

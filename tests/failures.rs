@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use multicore_core::{ListError, ListQuery, Multicore, Page, Strategy, asc};
+use futures_util::TryStreamExt;
+use multicore_core::{Format, ListError, ListQuery, Multicore, Page, Strategy, asc};
 use sqlx::pool::PoolOptions;
-use sqlx::{Connection, Executor, PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Row};
 
-use crate::clusters::{Cluster, PgBouncer, Stop};
+use crate::clusters::{Cluster, PgBouncer, Stop, one};
 use crate::databases::with_postgres;
 use crate::support::{PLENTY, soon, unique, until};
 
@@ -122,6 +123,92 @@ async fn pages_are_right_or_refused_while_backends_are_killed() {
         // Nearly every lost connection is made good by the retry.
         assert!(right >= 900 && refused <= killed as usize, "{right} right, {refused} refused");
         recovers(&mc).await;
+    })
+    .await;
+}
+
+/// A statement that the database gives up for something else's sake, such as a standby for its replay, is done again:
+/// once, and on a connection that is clean.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_gives_up_is_read_again_once() {
+    // The name is that of a function without effects. A sequence counts on whatever becomes of its transaction.
+    const CONFLICT: &str = "
+        CREATE SEQUENCE tries;
+        CREATE TABLE refuse (tries bigint);
+        INSERT INTO refuse VALUES (0);
+        CREATE FUNCTION lower(bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN
+            IF $1 = 700 AND nextval('tries') <= (SELECT tries FROM refuse) THEN
+                RAISE 'given up' USING ERRCODE = '40001';
+            END IF;
+            RETURN $1;
+        END $$";
+    with_postgres(async |app| {
+        fill(&app).await;
+        app.execute(sqlx::raw_sql(CONFLICT)).await.unwrap();
+        let expected: Vec<(i64,)> = (501..=1_500).map(|n| (n,)).collect();
+        let query = |strategy| {
+            let query = ListQuery::<(i64,)>::select("lower(id)").from("number").order_by([asc("id")]);
+            query.strategy(strategy)
+        };
+        for pooling in [false, true] {
+            // One connection, which is dirty for the second try if it is not cleaned.
+            let pool =
+                PoolOptions::new().max_connections(1).connect_lazy_with((*app.connect_options()).clone());
+            let mc = Multicore::<Postgres>::builder().name(unique()).workers(2).cores(PLENTY);
+            let mc = mc
+                .load_source(|| None)
+                .transaction_pooling(pooling)
+                .pool(pool.clone())
+                .start()
+                .await
+                .unwrap();
+            for strategy in [Strategy::Single, Strategy::Ranges, Strategy::Auto] {
+                // Ranges that fail are read by one statement, and that once more.
+                for refused in 0..5 {
+                    app.execute(AssertSqlSafe(format!("UPDATE refuse SET tries = {refused}"))).await.unwrap();
+                    app.execute("SELECT setval('tries', 1, false)").await.unwrap();
+                    let why = format!("{strategy:?}, {refused} refused, pooling: {pooling}");
+                    match soon(mc.list(query(strategy), PAGE, |row| row)).await {
+                        Ok(list) => {
+                            assert_eq!(list.to_bytes(), serde_json::to_vec(&expected).unwrap(), "{why}");
+                            assert!(refused < 2 || strategy != Strategy::Single, "{why}");
+                        }
+                        Err(error) => {
+                            assert!(matches!(error, ListError::Database(_)), "{why}: {error:?}");
+                            assert!(refused >= 2, "{why}");
+                        }
+                    }
+                    let used: i64 = one(&app, "SELECT last_value FROM tries").await;
+                    assert!((1..=5).contains(&used), "{why}: {used} tries");
+                    // Whoever comes next has a connection outside of any transaction.
+                    let outside = sqlx::raw_sql("SELECT now() = statement_timestamp()");
+                    assert!(pool.fetch_one(outside).await.unwrap().get::<bool, _>(0), "{why}");
+                }
+            }
+            for refused in 0..3 {
+                app.execute(AssertSqlSafe(format!("UPDATE refuse SET tries = {refused}"))).await.unwrap();
+                app.execute("SELECT setval('tries', 1, false)").await.unwrap();
+                let query = query(Strategy::Auto).filter(|q| {
+                    q.push("id BETWEEN 501 AND 1500");
+                });
+                let export = soon(mc.stream(query, |row| row, Format::JsonArray)).await;
+                match export {
+                    Ok(export) => {
+                        assert!(refused < 2, "{refused}");
+                        let chunks = soon(export.try_collect::<Vec<_>>()).await.unwrap();
+                        assert_eq!(chunks.concat(), serde_json::to_vec(&expected).unwrap());
+                    }
+                    Err(error) => {
+                        assert!(
+                            matches!(error, ListError::Database(_)) && refused == 2,
+                            "{refused}: {error:?}"
+                        );
+                    }
+                }
+            }
+            mc.shutdown(Duration::from_secs(5)).await;
+            pool.close().await;
+        }
     })
     .await;
 }

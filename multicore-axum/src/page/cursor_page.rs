@@ -19,8 +19,8 @@ const ACCEPTED: &str = "a cursor as a link to a page has it";
 ///
 /// As an extractor it answers 400 with the parameter, its value and what is accepted, for a `limit` that
 /// is no whole number, 0, or beyond the configured `max-limit`, an empty cursor, both cursors together,
-/// a parameter given twice, and a number as `offset`, `page` or `page_size`, which other kinds of pages have. Whether a cursor is one of this list's is found out by the list; see
-/// [`ListError`].
+/// a parameter given twice, and a number as `offset`, `page` or `page_size`, which other kinds of pages have.
+/// Whether a cursor is one of this list's is found out by the list; see [`ListError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CursorPage {
     limit: Option<u64>,

@@ -1,5 +1,6 @@
 //! What can go wrong with a list, by what the client should be told.
 
+use std::error::Error;
 use std::time::Duration;
 
 use crate::db::{Meaning, SqlDatabase};
@@ -86,6 +87,16 @@ impl ListError {
     /// Whether the same may do at once, on another connection if this one is lost.
     pub(super) fn may_pass<DB: SqlDatabase>(&self) -> bool {
         matches!(self.meaning::<DB>(), Some(Meaning::Lost | Meaning::Conflict))
+    }
+
+    /// Tells the log that what failed with it is done again. Conflicts may be many where a standby waits for no reader.
+    pub(super) fn log_retry<DB: SqlDatabase>(&self) {
+        let cause = self.source().map(ToString::to_string);
+        if self.is_lost::<DB>() {
+            tracing::warn!(cause, "a database connection was lost; the list is read again on another");
+        } else {
+            tracing::debug!(cause, "the database gave a statement up; the list is read again");
+        }
     }
 
     fn meaning<DB: SqlDatabase>(&self) -> Option<Meaning> {

@@ -277,8 +277,14 @@ where
             Some(exported) => _ = job.exported.set(exported),
             None => publish(),
         }
+        let mut failed = false;
         while let Some(mut claim) = own.take().or_else(|| job.chunks.claim(1)) {
             let Some(part) = claim.take().pop() else { break };
+            if failed {
+                // There is no page, whatever is in it.
+                claim.finish(Err(Failure::Error(())));
+                continue;
+            }
             let read = match &mut reader {
                 Reader::Driver(lease) => self.own_part(&job, lease, part).await,
                 Reader::Here(hand, stepwise) => self.own_part_here(&job, *hand, *stepwise, part).await,
@@ -286,6 +292,7 @@ where
             match read {
                 Ok(piece) => claim.finish(Ok(piece)),
                 Err(failure) => {
+                    failed = true;
                     let lost = matches!(&failure, Failure::Error(error) if error.is_lost::<DB>());
                     claim.finish(Err(Failure::Error(())));
                     if let (true, Failure::Error(error)) = (lost, failure) {

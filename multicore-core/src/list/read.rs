@@ -113,13 +113,13 @@ where
         }
 
         let wanted_places = places.filter(|_| shape.places.wants_more());
-        let end = depth.saturating_add(self.paging.limit);
-        let leaves_places = wanted_places.is_some()
-            && places::is_worth(end, self.paging.limit, strategy::is_long(self.paging.limit));
+        let (limit, long) = (self.paging.limit, strategy::is_long(self.paging.limit));
+        let leaves_places =
+            wanted_places.is_some() && places::is_worth(depth.saturating_add(limit), limit, long);
         let wanted = match self.request.strategy {
             Strategy::Single => false,
             // Most pages are short, and need not look further.
-            Strategy::Auto => strategy::is_long(self.paging.limit),
+            Strategy::Auto => long,
             Strategy::Ranges => true,
         };
         let split = wanted && !self.again && self.may_split(&shape, &read);

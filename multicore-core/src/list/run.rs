@@ -1,7 +1,6 @@
-//! `list`: a page as JSON, read again as a whole should its connection be lost. How it is read is in
-//! `read`.
+//! `list`: a page as JSON, read again as a whole should its connection be lost or its statement be given up. How it is
+//! read is in `read`.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -77,8 +76,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
         let mut page = PageRead::new(&self.core, request, paging, work, model);
         match page.attempt().await {
             Err(error) if error.may_pass::<DB>() => {
-                let cause = error.source().map(ToString::to_string);
-                tracing::warn!(cause, "the database ended what read a page; the page is read again");
+                error.log_retry::<DB>();
                 page.attempt_again().await
             }
             result => result,

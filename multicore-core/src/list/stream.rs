@@ -4,7 +4,6 @@
 //! down the database instead of filling the memory.
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -187,8 +186,7 @@ impl<DB: SqlDatabase> Multicore<DB> {
             match poll_fn(|context| export.begin(context)).await {
                 Ok(mode) => return Ok(Export { mode, ..export }),
                 Err(error) if error.may_pass::<DB>() && !retried => {
-                    let cause = error.source().map(ToString::to_string);
-                    tracing::warn!(cause, "the database ended what read a list; the list is read again");
+                    error.log_retry::<DB>();
                     retried = true;
                 }
                 Err(error) => return Err(error),

@@ -65,7 +65,7 @@ where
             Dialect::Postgres => {
                 let casts = match survey::casts(shape, lease.connection(), &self.request).await {
                     Ok(casts) => casts,
-                    Err(error) if error.is_lost::<DB>() => return Err(error),
+                    Err(error) if error.may_pass::<DB>() => return Err(error),
                     Err(error) => {
                         tracing::debug!(%error, "the types of a list's keys are not known");
                         shape.places.end();
